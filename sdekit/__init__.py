@@ -1,0 +1,74 @@
+"""sdekit: score-based generative modelling, DDPM and NCSN as one thing.
+
+Processes (:mod:`sdekit.sdes`), models (:mod:`sdekit.models`), objectives (:mod:`sdekit.losses`), solvers
+(:mod:`sdekit.solvers`), ODE methods (:mod:`sdekit.ode`), and around them ``sample``, ``trajectory``,
+``log_likelihood``, ``encode`` and ``decode``.
+
+Data stand at t_min and noise at t_max; the batch comes first, with events of any shape; log-densities are in nats.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import errors, grids, losses, models, networks, noise, ode, sdes, solvers, types
+from .likelihood import Exact, Hutchinson, Likelihood, decode, encode, log_likelihood
+from .noise import KeyedNoise, Noise
+from .presets import ddpm, edm, ncsn
+from .sampling import Samples, sample, trajectory
+from .sdes import EDMSDE, SDE, VESDE, VPSDE, GaussianLevel, GaussianSDE, Level, SubVPSDE
+
+if TYPE_CHECKING:
+    from . import data, metrics, plots, training
+
+__version__ = "0.1.0"
+
+LAZY = ("data", "metrics", "plots", "training")
+"""Modules that load more than torch: imported when first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in LAZY:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "EDMSDE",
+    "SDE",
+    "VESDE",
+    "VPSDE",
+    "Exact",
+    "GaussianLevel",
+    "GaussianSDE",
+    "Hutchinson",
+    "KeyedNoise",
+    "Level",
+    "Likelihood",
+    "Noise",
+    "Samples",
+    "SubVPSDE",
+    "data",
+    "ddpm",
+    "decode",
+    "edm",
+    "encode",
+    "errors",
+    "grids",
+    "log_likelihood",
+    "losses",
+    "metrics",
+    "models",
+    "ncsn",
+    "networks",
+    "noise",
+    "ode",
+    "plots",
+    "sample",
+    "sdes",
+    "solvers",
+    "training",
+    "trajectory",
+    "types",
+]

@@ -1,0 +1,147 @@
+"""What can go wrong, by name; and the checks that say so at the door.
+
+Every message names the argument, what was given, and what would be right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class SDEKitError(Exception):
+    """The root of every error that sdekit raises on purpose."""
+
+
+class InvalidArgument(SDEKitError, ValueError):
+    """A value outside its range: a shape, a time, a count, a name."""
+
+
+class InvalidType(SDEKitError, TypeError):
+    """A value of the wrong kind: an integer image where floats are needed, a string for a number."""
+
+
+class ScheduleError(InvalidArgument):
+    """The parameters of a process, or the times of a grid, that describe no valid schedule."""
+
+
+class UnsupportedCombination(SDEKitError, TypeError):
+    """Two parts that cannot work together, such as DDIM on a process with no closed-form kernel."""
+
+
+class NonFiniteError(SDEKitError, RuntimeError):
+    """A NaN or an infinity that a network, a density or an integration produced."""
+
+
+class IntegrationError(SDEKitError, RuntimeError):
+    """An adaptive integration that cannot reach its tolerance."""
+
+
+class CheckpointError(SDEKitError, RuntimeError):
+    """A checkpoint that cannot be written or read."""
+
+
+class CheckpointNotFound(CheckpointError):
+    """No checkpoint where one was to be resumed or loaded."""
+
+
+class CheckpointCorrupt(CheckpointError):
+    """A checkpoint whose bytes do not match its manifest."""
+
+
+class CheckpointWriteError(CheckpointError):
+    """A checkpoint that could not be written; the one before it is untouched."""
+
+
+class CheckpointTooNew(CheckpointError):
+    """A checkpoint written by a later format than this version reads."""
+
+
+def number(
+    owner: str,
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    kind: type[InvalidArgument] = InvalidArgument,
+) -> float:
+    """The value as a finite float within the bounds, or a named error."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, Tensor) and value.ndim == 0:
+            value = value.item()
+        elif hasattr(value, "__float__") and not isinstance(value, (str, Tensor, bool)):
+            value = float(value)
+        else:
+            raise InvalidType(f"{owner}: {name} must be a number, got {describe(value)}")
+    value = float(value)
+    bounds = []
+    ok = math.isfinite(value)
+    for bound, sign, holds in (
+        (above, ">", lambda b: value > b),
+        (at_least, ">=", lambda b: value >= b),
+        (below, "<", lambda b: value < b),
+        (at_most, "<=", lambda b: value <= b),
+    ):
+        if bound is not None:
+            bounds.append(f"{sign} {bound:g}")
+            ok = ok and holds(bound)
+    if not ok:
+        wanted = " and ".join(["finite", *bounds])
+        raise kind(f"{owner}: {name} must be {wanted}, got {name}={value:g}")
+    return value
+
+
+def whole(owner: str, name: str, value: Any, *, at_least: int) -> int:
+    """The value as an int that is not below the bound, or a named error."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise InvalidType(f"{owner}: {name} must be a whole number, got {describe(value)}")
+    value = int(value.__index__())
+    if value < at_least:
+        raise InvalidArgument(f"{owner}: {name} must be at least {at_least}, got {name}={value}")
+    return int(value)
+
+
+def one_of(owner: str, name: str, value: Any, choices: Iterable[str]) -> str:
+    """The value where it is one of the names, or an error that lists them."""
+    names = list(choices)
+    if not isinstance(value, str):
+        raise InvalidType(f"{owner}: {name} must be one of {', '.join(names)}, got {describe(value)}")
+    if value not in names:
+        raise InvalidArgument(f"{owner}: {name} must be one of {', '.join(names)}, got {value!r}")
+    return value
+
+
+def batch(owner: str, name: str, x: Any) -> Tensor:
+    """The value where it is a finite floating-point tensor with a batch dimension, or a named error."""
+    if not isinstance(x, Tensor):
+        raise InvalidType(f"{owner}: {name} must be a tensor of shape (B, *event), got {describe(x)}")
+    if not x.is_floating_point():
+        raise InvalidType(f"{owner}: {name} must be of a floating-point dtype, got {x.dtype}")
+    if x.ndim == 0:
+        raise InvalidArgument(f"{owner}: {name} must be of shape (B, *event), got a tensor of shape ()")
+    finite_rows(owner, name, x, InvalidArgument)
+    return x
+
+
+def finite_rows(owner: str, name: str, x: Tensor, kind: type[SDEKitError] = NonFiniteError) -> None:
+    """Raises an error that names the rows of x that hold a NaN or an infinity."""
+    if bool(torch.isfinite(x).all()):
+        return
+    bad = (~torch.isfinite(x).reshape(x.shape[0], -1).all(1)).nonzero().flatten().tolist()
+    rows = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
+    raise kind(f"{owner}: {name} must be finite, got NaN or infinity in {len(bad)} of {x.shape[0]} rows (rows {rows})")
+
+
+def describe(value: Any) -> str:
+    """A short name for a wrong value, for messages."""
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

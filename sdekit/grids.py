@@ -1,0 +1,142 @@
+"""Grids: the times that a solver visits, noisiest first.
+
+A grid is a function (sde, steps) -> (steps + 1,) float64 times that fall from t_max to t_min. ``levels`` turns a grid,
+its name, or a tensor of times into the levels of a run. With ``denoise=True`` the run ends at the clean level, alpha =
+1 and sigma = 0, one interval behind the grid's last time: ``steps`` intervals then hold ``steps`` times and the clean
+level, and count the evaluations of a solver that evaluates once a step, as in DDPM's 1000 and EDM's 18 steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from .errors import InvalidType, ScheduleError, UnsupportedCombination, describe, number, one_of, whole
+from .sdes.base import EDGE, SDE, GaussianSDE, Level
+
+Grid: TypeAlias = Callable[[SDE, int], Tensor]
+
+
+def uniform(sde: SDE, steps: int) -> Tensor:
+    """Times evenly spaced from t_max to t_min, (steps + 1,) in float64.
+
+    t_i = t_max + i / steps (t_min - t_max).  (Song et al. 2021, appendix D, arXiv:2011.13456.)
+    """
+    return sde.t_max + _fractions("uniform", steps) * (sde.t_min - sde.t_max)
+
+
+def log_snr(sde: SDE, steps: int) -> Tensor:
+    """Times at which log(alpha^2 / sigma^2) is evenly spaced from its value at t_max to that at t_min.
+
+    (Lu et al. 2022, section 3.2 and appendix D.4, arXiv:2206.00927.)  Raises UnsupportedCombination for a process
+    with no alpha and sigma.
+    """
+    process = _gaussian("log_snr", sde)
+    ends = process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64))
+    return _within(process, ends[0] + _fractions("log_snr", steps) * (ends[1] - ends[0]))
+
+
+def karras(sde: SDE, steps: int, rho: float = 7.0) -> Tensor:
+    """Times at which (sigma / alpha)^(1 / rho) is evenly spaced from its value at t_max to that at t_min.
+
+    (Karras et al. 2022, eq. 5, arXiv:2206.00364.)  Another rho: ``functools.partial(karras, rho=3.0)``. Raises
+    UnsupportedCombination for a process with no alpha and sigma.
+    """
+    process = _gaussian("karras", sde)
+    rho = number("karras", "rho", rho, above=0.0)
+    ends = torch.exp(process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)) * (-0.5 / rho))
+    return _within(process, -2 * rho * torch.log(ends[0] + _fractions("karras", steps) * (ends[1] - ends[0])))
+
+
+NAMES: dict[str, Grid] = {"uniform": uniform, "log_snr": log_snr, "karras": karras}
+
+
+def levels(
+    sde: SDE, grid: str | Grid | Tensor | Sequence[float], steps: int | None = None, *, denoise: bool = True
+) -> list[Level]:
+    """The levels of a run, noisiest first: ``steps + 1`` of them, the last one clean where ``denoise``.
+
+    ``grid`` is a name, a function (sde, steps) -> times, or the times themselves, (N,) and strictly decreasing within
+    [t_min, t_max]. N times are N steps where ``denoise`` (the clean level follows them) and N - 1 where not.
+
+    Raises ScheduleError for times that do not decrease or leave the domain, and InvalidArgument for ``steps`` below 1
+    or one that the times contradict.
+    """
+    clean = sde.clean() if denoise else None
+    if denoise and clean is None:
+        raise UnsupportedCombination(
+            f"{type(sde).__name__}: denoise=True needs a process with alpha and sigma (a GaussianSDE); give denoise=False"
+        )
+    if steps is not None:
+        steps = whole("grid", "steps", steps, at_least=1)
+    if isinstance(grid, str) or callable(grid):
+        if steps is None:
+            raise InvalidType("grid: steps must be given with a named grid or a grid function, got steps=None")
+        function = NAMES[one_of("grid", "grid", grid, NAMES)] if isinstance(grid, str) else grid
+        times = check_times(sde, function(sde, steps - 1 if denoise else steps))
+    else:
+        times = check_times(sde, grid)
+    count = len(times) if denoise else len(times) - 1
+    if count < 1:
+        raise ScheduleError("grid: with denoise=False a grid needs at least 2 times, got 1")
+    if steps is not None and steps != count:
+        raise ScheduleError(
+            f"grid: steps must be {count} for {len(times)} times with denoise={denoise}"
+            f"{' (the clean level follows them)' if denoise else ''}, got steps={steps}"
+        )
+    result = sde.levels(times)
+    return result if clean is None else [*result, clean]
+
+
+def check_times(sde: SDE, times: Tensor | Sequence[float]) -> Tensor:
+    """The times as (N,) float64, where they are finite, strictly decreasing and within the domain; else a named error."""
+    if not isinstance(times, Tensor):
+        try:
+            times = torch.tensor(times, dtype=torch.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidType(
+                f"grid: grid must be a name ({', '.join(NAMES)}), a function (sde, steps) -> times, or times, "
+                f"got {describe(times)}"
+            ) from error
+    if times.ndim != 1 or len(times) == 0 or times.dtype == torch.bool or times.is_complex():
+        raise InvalidType(f"grid: times must be real, of shape (N,) with N >= 1, got {describe(times)}")
+    t = times.detach().to(device="cpu", dtype=torch.float64)
+    if not bool(torch.isfinite(t).all()):
+        raise ScheduleError(f"grid: times must be finite, got {t.tolist()[:8]}")
+    slack = EDGE * sde.t_max
+    if float(t.max()) > sde.t_max + slack or float(t.min()) < sde.t_min - slack:
+        raise ScheduleError(
+            f"grid: times must lie within {type(sde).__name__}'s [{sde.t_min:g}, {sde.t_max:g}], "
+            f"got {float(t.max()):g} to {float(t.min()):g}"
+        )
+    t = t.clamp(sde.t_min, sde.t_max)
+    if bool((t[1:] >= t[:-1]).any()):
+        i = int((t[1:] >= t[:-1]).nonzero()[0, 0])
+        raise ScheduleError(
+            f"grid: times must decrease strictly, noisiest first, got {float(t[i]):g} then {float(t[i + 1]):g} at index {i}"
+        )
+    return t
+
+
+def _fractions(owner: str, steps: int) -> Tensor:
+    steps = whole(owner, "steps", steps, at_least=0)
+    return torch.linspace(0.0, 1.0, steps + 1, dtype=torch.float64) if steps else torch.zeros(1, dtype=torch.float64)
+
+
+def _gaussian(name: str, sde: SDE) -> GaussianSDE:
+    if not isinstance(sde, GaussianSDE):
+        raise UnsupportedCombination(
+            f"grid: {name!r} needs a process with alpha and sigma (a GaussianSDE), got {type(sde).__name__}; try 'uniform'"
+        )
+    return sde
+
+
+def _within(sde: GaussianSDE, log_snr: Tensor) -> Tensor:
+    t = sde.time_at(log_snr).clamp(sde.t_min, sde.t_max)
+    t[0] = sde.t_max
+    if len(t) > 1:
+        t[-1] = sde.t_min
+    return t

@@ -1,0 +1,7 @@
+"""Objectives: denoising score matching, its weights, and the densities of its times."""
+
+from .denoising import DenoisingScoreMatching
+from .times import stratified, uniform
+from .weights import likelihood, simple
+
+__all__ = ["DenoisingScoreMatching", "likelihood", "simple", "stratified", "uniform"]

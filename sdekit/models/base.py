@@ -1,0 +1,243 @@
+"""The contracts of a model: Prediction and ScoreModel."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InvalidArgument, InvalidType, UnsupportedCombination, describe
+from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
+from ..types import Scalar, Time, lincomb, scale
+
+
+class Prediction(ABC):
+    """What a model believes of x_t = x: one belief, readable in every convention.
+
+    ``x`` is the noisy data, (B, *event), ``level`` where it stands, and ``log_var`` a learned log-variance of the
+    reverse step where the model has one, else None. Each view has the shape and dtype of x.
+    """
+
+    x: Tensor
+    level: Level
+    log_var: Tensor | None = None
+
+    @property
+    @abstractmethod
+    def score(self) -> Tensor:
+        """grad_x log p_t(x)."""
+
+    @property
+    @abstractmethod
+    def velocity(self) -> Tensor:
+        """dx/dt of the probability flow: f(x, t) - g(t)^2 score / 2.  (Song et al. 2021, eq. 13, arXiv:2011.13456.)"""
+
+    @property
+    def x0(self) -> Tensor:
+        """E[x_0 | x_t = x]."""
+        raise _no_kernel("x0", self.level)
+
+    @property
+    def eps(self) -> Tensor:
+        """E[eps | x_t = x], the noise in x = alpha x0 + sigma eps."""
+        raise _no_kernel("eps", self.level)
+
+    def mix(self, a: Scalar, b: Scalar) -> Tensor:
+        """a x0 + b eps, its coefficients formed before they meet a tensor."""
+        raise _no_kernel("a x0 + b eps", self.level)
+
+
+class GaussianPrediction(Prediction):
+    """A belief ``value = p x0 + q eps`` on a Gaussian process, with scalar p and q.
+
+    Together with x = alpha x0 + sigma eps it is a linear system of two unknowns, whose solution is every view:
+
+        a x0 + b eps = ((a q - b p) x + (b alpha - a sigma) value) / D,    D = alpha q - sigma p.
+
+    (p, q) = (0, 1) is an eps-network: its eps is the network's output itself, never (x - alpha x0) / sigma, which
+    cancels where sigma is small.
+    """
+
+    __slots__ = ("level", "log_var", "p", "q", "value", "x")
+
+    level: GaussianLevel
+
+    def __init__(
+        self, x: Tensor, level: GaussianLevel, value: Tensor, p: Scalar, q: Scalar, log_var: Tensor | None = None
+    ):
+        self.x = x
+        self.level = level
+        self.value = value
+        self.p = p
+        self.q = q
+        self.log_var = log_var
+
+    def mix(self, a: Scalar, b: Scalar) -> Tensor:
+        """a x0 + b eps, its coefficients formed before they meet a tensor."""
+        level, p, q = self.level, self.p, self.q
+        d = level.alpha * q - level.sigma * p
+        return lincomb((a * q - b * p) / d, self.x, (b * level.alpha - a * level.sigma) / d, self.value)
+
+    @property
+    def x0(self) -> Tensor:
+        """E[x_0 | x_t = x]: Tweedie's formula, (x + sigma^2 score) / alpha."""
+        return self.mix(1.0, 0.0)
+
+    @property
+    def eps(self) -> Tensor:
+        """E[eps | x_t = x] = (x - alpha x0) / sigma."""
+        return self.mix(0.0, 1.0)
+
+    @property
+    def score(self) -> Tensor:
+        """grad_x log p_t(x) = -eps / sigma."""
+        return self.mix(0.0, -1.0 / self.level.sigma)
+
+    @property
+    def velocity(self) -> Tensor:
+        """dx/dt of the probability flow: f x + g^2 eps / (2 sigma)."""
+        level = self.level
+        half = 0.5 * level.g2 / level.sigma
+        d = level.alpha * self.q - level.sigma * self.p
+        return lincomb(level.f - half * self.p / d, self.x, half * level.alpha / d, self.value)
+
+    def with_x0(self, x0: Tensor) -> GaussianPrediction:
+        """The prediction of another x0 at the same x; eps, score and velocity follow."""
+        return GaussianPrediction(self.x, self.level, x0, 1.0, 0.0, self.log_var)
+
+    def with_eps(self, eps: Tensor) -> GaussianPrediction:
+        """The prediction of another eps at the same x; x0, score and velocity follow."""
+        return GaussianPrediction(self.x, self.level, eps, 0.0, 1.0, self.log_var)
+
+    def with_score(self, score: Tensor) -> GaussianPrediction:
+        """The prediction of another score at the same x; x0, eps and velocity follow."""
+        return GaussianPrediction(self.x, self.level, score, 0.0, -1.0 / self.level.sigma, self.log_var)
+
+
+class ScorePrediction(Prediction):
+    """A score on a process with no closed-form kernel: it has a velocity, but no x0 and no eps."""
+
+    __slots__ = ("_score", "level", "x")
+
+    def __init__(self, x: Tensor, level: Level, score: Tensor):
+        self.x = x
+        self.level = level
+        self._score = score
+
+    @property
+    def score(self) -> Tensor:
+        """grad_x log p_t(x)."""
+        return self._score
+
+    @property
+    def velocity(self) -> Tensor:
+        """f(x, t) - g(t)^2 score / 2."""
+        return self.level.drift(self.x) - scale(0.5 * self.level.g2, self._score)
+
+    def with_score(self, score: Tensor) -> ScorePrediction:
+        """The prediction of another score at the same x."""
+        return ScorePrediction(self.x, self.level, score)
+
+
+class ScoreModel(nn.Module, ABC):
+    """A model of a process: model(x, t) answers with a Prediction.
+
+    ``sde`` is the process; t is a float, a tensor () or (B,), or a Level; keyword conditions go to the network. The
+    class attribute ``evaluations`` counts the network evaluations of one call.
+    """
+
+    sde: SDE
+    evaluations: int = 1
+
+    @abstractmethod
+    def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
+        """The prediction at x of shape (B, *event)."""
+
+    def given(self, **condition: Any) -> Given:
+        """The same model with a condition bound: ``model.given(y=labels)(x, t)`` is ``model(x, t, y=labels)``."""
+        return Given(self, condition)
+
+    def rows(self, index: Tensor) -> ScoreModel:
+        """The model of some rows of the batch, (n,) indices: bound conditions follow their rows."""
+        return self
+
+    @property
+    def condition(self) -> dict[str, Any]:
+        """The condition bound by ``given``, by name; empty where there is none."""
+        return {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the first floating-point parameter or buffer; torch's default where there is none."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.is_floating_point():
+                return tensor.dtype
+        return torch.get_default_dtype()
+
+    @property
+    def device(self) -> torch.device | None:
+        """The device of the first parameter or buffer; None where there is none."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return None
+
+
+class Given(ScoreModel):
+    """A model with a condition bound: tensors whose first dimension is the batch, or single values for all rows."""
+
+    def __init__(self, model: ScoreModel, condition: dict[str, Any]):
+        super().__init__()
+        self.model = model
+        self.sde = model.sde
+        self.evaluations = model.evaluations
+        self._condition = condition
+
+    def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
+        """The model's prediction under the bound condition; names given here win."""
+        for name, value in self._condition.items():
+            if isinstance(value, Tensor) and value.ndim and len(value) != len(x):
+                raise InvalidArgument(
+                    f"given: {name} must hold one entry a row, got {len(value)} entries for {len(x)} rows of x"
+                )
+        prediction = self.model(x, t, **{**self._condition, **condition})
+        assert isinstance(prediction, Prediction)
+        return prediction
+
+    def rows(self, index: Tensor) -> ScoreModel:
+        """The model with the conditions of some rows of the batch."""
+        chosen = {
+            name: value[index.to(value.device)] if isinstance(value, Tensor) and value.ndim else value
+            for name, value in self._condition.items()
+        }
+        return Given(self.model.rows(index), chosen)
+
+    @property
+    def condition(self) -> dict[str, Any]:
+        """The bound condition, by name."""
+        return {**self.model.condition, **self._condition}
+
+
+def gaussian(owner: str, sde: SDE) -> GaussianSDE:
+    """The process where it has alpha and sigma, else a named error."""
+    if not isinstance(sde, GaussianSDE):
+        raise UnsupportedCombination(f"{owner}: sde must be a GaussianSDE (one with alpha and sigma), got {describe(sde)}")
+    return sde
+
+
+def check_output(owner: str, output: Any, x: Tensor) -> Tensor:
+    """The output where it is a tensor of the shape of x, else a named error: it never broadcasts."""
+    if not isinstance(output, Tensor):
+        raise InvalidType(f"{owner}: the network must return a tensor of the shape of x, got {describe(output)}")
+    if output.shape != x.shape:
+        raise InvalidArgument(
+            f"{owner}: the network must return the shape of x, {tuple(x.shape)}, got {tuple(output.shape)}"
+        )
+    return output
+
+
+def _no_kernel(view: str, level: Level) -> UnsupportedCombination:
+    return UnsupportedCombination(
+        f"{view}: {type(level.sde).__name__} has no alpha and sigma; its predictions have a score and a velocity only"
+    )

@@ -1,0 +1,161 @@
+"""The exact model of a Gaussian mixture: the oracle."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument, InvalidType, describe
+from ..sdes.base import SDE, GaussianLevel, Level
+from ..types import NoiseSource, Time, lincomb
+from .base import GaussianPrediction, ScoreModel, gaussian
+
+
+class GaussianMixture(ScoreModel):
+    """The exact model of data from sum_k w_k N(mu_k, C_k), with full covariances.
+
+    Every marginal is again a mixture, p_t(x) = sum_k w_k N(x; alpha mu_k, alpha^2 C_k + sigma^2 I), so that with
+    V_k = alpha^2 C_k + sigma^2 I and responsibilities r_k = p_t(k | x)
+
+        x0 = sum_k r_k (mu_k + alpha C_k V_k^-1 (x - alpha mu_k)),    eps = sigma sum_k r_k V_k^-1 (x - alpha mu_k).
+
+    ``weights``: (K,), positive, normalised here. ``means``: (K, *event). ``covariances``: (K, D, D) with D = numel of
+    the event, or variances as a number, (K,) (isotropic) or (K, *event) (diagonal). Stored in the dtype of ``means``,
+    answers in the dtype of x.
+
+    Raises InvalidArgument for shapes that do not fit, weights that are not positive and finite, and covariances that
+    are not symmetric or not positive semi-definite.
+    """
+
+    weights: Tensor
+    means: Tensor
+    values: Tensor
+    vectors: Tensor
+
+    def __init__(self, sde: SDE, weights: Any, means: Any, covariances: Any):
+        super().__init__()
+        self.sde = gaussian("GaussianMixture", sde)
+        means = _real("means", means)
+        weights, covariances = (
+            _real(name, v).to(means) for name, v in (("weights", weights), ("covariances", covariances))
+        )
+        if weights.ndim != 1 or len(weights) == 0 or not bool((weights > 0).all()):
+            raise InvalidArgument(f"GaussianMixture: weights must be positive, of shape (K,), got {describe(weights)}")
+        if means.ndim == 0 or len(means) != len(weights):
+            raise InvalidArgument(
+                f"GaussianMixture: means must be of shape (K, *event) with K = {len(weights)}, got {describe(means)}"
+            )
+        self.event = tuple(means.shape[1:])
+        values, vectors = _eigen(covariances, means)
+        self.register_buffer("weights", weights / weights.sum())
+        self.register_buffer("means", means.reshape(len(means), -1))
+        self.register_buffer("values", values)
+        self.register_buffer("vectors", vectors)
+
+    def _parts(self, x: Tensor, level: GaussianLevel) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """In the eigenbasis of each C_k: x - alpha mu_k, C_k and V_k, each (B or 1, K, D); and log w_k N(x; ...), (B, K)."""
+        if x.shape[1:] != self.event:
+            raise InvalidArgument(f"GaussianMixture: x must be of shape (B, *{self.event}), got {tuple(x.shape)}")
+        alpha, sigma = (
+            v.reshape(-1, 1, 1).to(x.dtype) if isinstance(v, Tensor) else v for v in (level.alpha, level.sigma)
+        )
+        means, vectors, values = (v.to(x) for v in (self.means, self.vectors, self.values))
+        centred = x.reshape(len(x), 1, -1) - alpha * means
+        y = torch.einsum("bkd,kde->bke", centred, vectors)
+        variance = alpha * alpha * values + sigma * sigma
+        log_joint = (
+            self.weights.to(x).log()
+            - 0.5 * (y * y / variance + variance.log()).sum(-1)
+            - 0.5 * y.shape[-1] * math.log(2 * math.pi)
+        )
+        return y, values, variance, log_joint
+
+    def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> GaussianPrediction:
+        """The exact prediction at x of shape (B, *event)."""
+        if condition:
+            raise InvalidArgument(f"GaussianMixture: takes no condition, got {', '.join(condition)}")
+        level = self.sde.level(t, x)
+        assert isinstance(level, GaussianLevel)
+        y, values, variance, log_joint = self._parts(x, level)
+        r = torch.softmax(log_joint, -1)
+        whitened = y / variance
+        vectors = self.vectors.to(x)
+        mean = (r @ self.means.to(x)).reshape(x.shape)
+        pull = torch.einsum("bk,bke,kde->bd", r, whitened, vectors).reshape(x.shape)
+        shrink = torch.einsum("bk,bke,kde->bd", r, whitened * values, vectors).reshape(x.shape)
+        x0 = lincomb(level.alpha, shrink, 1.0, mean)
+        # v = alpha eps - sigma x0: from it both x0 (where sigma is large) and eps (where it is small) are well conditioned
+        value = lincomb(level.alpha * level.sigma, pull, -level.sigma, x0)
+        return GaussianPrediction(x, level, value, -level.sigma, level.alpha)
+
+    def log_prob(self, x: Tensor, t: Time | Level) -> Tensor:
+        """log p_t of each row of x, in nats: (B, *event) -> (B,)."""
+        level = self.sde.level(t, x)
+        assert isinstance(level, GaussianLevel)
+        return torch.logsumexp(self._parts(x, level)[3], -1)
+
+    def sample(self, n: int, noise: NoiseSource, t: Time | Level | None = None) -> Tensor:
+        """n draws of p_t, or of the data themselves without t: (n, *event) in the mixture's dtype."""
+        u = noise.uniform(n, stream="component", device=self.means.device)
+        k = torch.searchsorted(self.weights.to(torch.float64).cumsum(0), u).clamp(max=len(self.weights) - 1)
+        z = noise.normal(
+            (n, self.means.shape[1]), stream="data", dtype=self.means.dtype, device=self.means.device
+        )
+        # one product a component: no (n, D, D) tensor
+        x0 = self.means[k]
+        for i in range(len(self.weights)):
+            rows = (k == i).nonzero()[:, 0]
+            x0[rows] += (z[rows] * self.values[i].sqrt()) @ self.vectors[i].T
+        x0 = x0.reshape(n, *self.event)
+        if t is None:
+            return x0
+        level = self.sde.level(t, x0)
+        assert isinstance(level, GaussianLevel)
+        return lincomb(
+            level.alpha,
+            x0,
+            level.sigma,
+            noise.normal(x0.shape, stream="perturb", dtype=x0.dtype, device=x0.device),
+        )
+
+    def extra_repr(self) -> str:
+        """The process, the number of components and the shape of an event."""
+        return f"sde={self.sde}, components={len(self.weights)}, event={self.event}"
+
+
+def _real(name: str, value: Any) -> Tensor:
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidType(f"GaussianMixture: {name} must be numbers, got {describe(value)}") from error
+    tensor = tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())
+    if not bool(torch.isfinite(tensor).all()):
+        raise InvalidArgument(f"GaussianMixture: {name} must be finite, got {describe(tensor)} with NaN or infinity")
+    return tensor
+
+
+def _eigen(covariances: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (K, D) and eigenvectors (K, D, D), in the columns, of the covariances."""
+    k, event = len(means), means.shape[1:]
+    d = math.prod(event)
+    if covariances.shape == (k, d, d):
+        if not torch.allclose(covariances, covariances.mT, rtol=1e-5, atol=1e-7):
+            raise InvalidArgument("GaussianMixture: covariances must be symmetric, got one that is not")
+        values, vectors = torch.linalg.eigh(covariances)
+    elif covariances.shape == means.shape or covariances.shape in ((), (k,)):
+        spread = covariances if covariances.shape == means.shape else covariances.reshape(-1, *(1,) * len(event))
+        values = spread.expand(means.shape).reshape(k, d).clone()
+        vectors = torch.eye(d, dtype=means.dtype, device=means.device).repeat(k, 1, 1)
+    else:
+        raise InvalidArgument(
+            f"GaussianMixture: covariances must be of shape ({k}, {d}, {d}), {tuple(means.shape)}, ({k},) or (), "
+            f"got {describe(covariances)}"
+        )
+    if float(values.min()) < -1e-6 * float(values.abs().max()):
+        raise InvalidArgument(
+            f"GaussianMixture: covariances must be positive semi-definite, got an eigenvalue of {float(values.min()):g}"
+        )
+    return values.clamp(min=0.0), vectors

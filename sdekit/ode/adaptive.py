@@ -1,0 +1,208 @@
+"""Adaptive Runge-Kutta with a step of its own for every row."""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import IntegrationError, NonFiniteError, number, whole
+from .base import Divisible, Field, ODEMethod, Stats, Tableau
+
+
+@dataclass(frozen=True)
+class Adaptive(ODEMethod, ABC):
+    """An embedded Runge-Kutta pair; each row of the batch has its own time, step and error control.
+
+    A row's step is accepted where every coordinate's error estimate is within atol + rtol max(|x|, |x'|), and the next
+    is h min(10, max(0.2, 0.9 r^-0.14 r_before^0.08)), with r the largest ratio of estimate and tolerance: Gustafsson's
+    PI control (Hairer & Wanner 1996, section IV.2, eq. 2.43c). What a row returns does not depend on its batch mates.
+    The host waits for the device once a step.
+
+    Raises NonFiniteError where the field is not finite at the start, and IntegrationError where a row's step underflows
+    or ``max_steps`` are not enough; both name the rows.
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    max_steps: int = 100_000
+
+    tableau: ClassVar[Tableau]
+    evaluations: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        number(owner, "rtol", self.rtol, at_least=0.0)
+        number(owner, "atol", self.atol, above=0.0)
+        whole(owner, "max_steps", self.max_steps, at_least=1)
+
+    def advance(self, field: Field, x: Tensor, t: float, s: float) -> tuple[Tensor, Stats]:
+        """x at s, from x of shape (B, *event) at t; Stats hold (B,) evaluations and the error estimates of x's shape."""
+        run = _Run(self, field, x, t, s)
+        for _ in range(self.max_steps):
+            if not run.step():
+                return run.finish()
+        raise IntegrationError(
+            f"{type(self).__name__}: max_steps={self.max_steps} steps were not enough between {t:g} and {s:g} "
+            f"for rows {run.rows_left()} at rtol={self.rtol:g}, atol={self.atol:g}"
+        )
+
+
+class _Run:
+    """One integration: the rows still under way, and what has arrived."""
+
+    def __init__(self, method: Adaptive, field: Field, x: Tensor, t: float, s: float):
+        self.method = method
+        self.field = field
+        self.divisible = isinstance(field, Divisible)
+        self.shape = x.shape
+        self.end = s
+        self.span = abs(s - t)
+        self.sign = 1.0 if s > t else -1.0
+        n = x.shape[0]
+        f64 = {"dtype": torch.float64, "device": x.device}
+        self.x = x.reshape(n, -1).clone()
+        self.t = torch.full((n,), t, **f64)  # type: ignore[call-overload]
+        self.index = torch.arange(n, device=x.device)
+        self.total = torch.zeros_like(self.x)
+        self.result = self.x.clone()
+        self.error = torch.zeros_like(self.x)
+        self.nfe = torch.zeros(n, dtype=torch.int64, device=x.device)
+        self.ratio = torch.ones(n, **f64)  # type: ignore[call-overload]
+        if n and self.span:
+            self.slope = self._slope(self.x, self.t)
+            self._check_start()
+            self.h = self._first_step()
+        else:
+            self.index = self.index[:0]
+
+    def _slope(self, x: Tensor, t: Tensor) -> Tensor:
+        self.nfe[self.index] += 1
+        if self.divisible or len(self.index) == len(self.result):
+            return self.field(x.reshape(-1, *self.shape[1:]), t).reshape(x.shape)
+        # a field that cannot be asked for some rows sees them all, those that have arrived where they stopped
+        everyone = self.result.index_copy(0, self.index, x)
+        times = torch.full_like(self.nfe, self.end, dtype=torch.float64).index_copy(0, self.index, t)
+        return self.field(everyone.reshape(self.shape), times).reshape(everyone.shape)[self.index]
+
+    def _tolerance(self, x: Tensor, other: Tensor) -> Tensor:
+        return self.method.atol + self.method.rtol * torch.maximum(x.abs(), other.abs())
+
+    def _check_start(self) -> None:
+        bad = ~torch.isfinite(self.slope).all(1)
+        if bool(bad.any()):
+            rows = bad.nonzero()[:8, 0].tolist()
+            raise NonFiniteError(f"{type(self.method).__name__}: the field must be finite, got NaN or infinity at rows {rows}")
+
+    def _first_step(self) -> Tensor:
+        """Hairer, Norsett & Wanner 1993, section II.4, row by row."""
+        tolerance = self._tolerance(self.x, self.x)
+        size = (self.x / tolerance).abs().amax(1).double() if self.x.shape[1] else self.ratio
+        slope = (self.slope / tolerance).abs().amax(1).double() if self.x.shape[1] else self.ratio
+        small = (size < 1e-5) | (slope < 1e-5)
+        h0 = torch.where(small, 1e-6 * self.span, 0.01 * size / slope.clamp(min=1e-300)).clamp(max=self.span)
+        ahead = self._slope(self.x + self._times(h0, self.slope), self.t + self.sign * h0)
+        bend = ((ahead - self.slope) / tolerance).abs().amax(1).double() / h0 if self.x.shape[1] else self.ratio
+        steep = torch.maximum(slope, torch.nan_to_num(bend, nan=torch.inf))
+        h1 = torch.where(steep <= 1e-15, (1e-3 * h0).clamp(min=1e-6 * self.span), (0.01 / steep) ** (1 / (self.method.order)))
+        return torch.minimum(torch.minimum(100 * h0, h1), torch.full_like(h0, self.span))
+
+    def _times(self, h: Tensor, slope: Tensor) -> Tensor:
+        return (self.sign * h).to(slope.dtype)[:, None] * slope
+
+    def step(self) -> bool:
+        """One trial step of every row under way; False where none is left."""
+        if not len(self.index):
+            return False
+        c, a, b, e = self.method.tableau
+        left = (self.end - self.t).abs()
+        last = self.h >= left * (1 - 1e-12)
+        h = torch.where(last, left, self.h)
+        stages = [self.slope]
+        for node, row in zip(c[1:], a[1:], strict=True):
+            stages.append(self._slope(self._combine(self.x, h, row, stages), self.t + self.sign * node * h))
+        # first same as last: the final stage stands at the step's own result
+        x = self._combine(self.x, h, a[-1], stages[:-1])
+        local = self._times(h, sum((w * k for w, k in zip(e, stages, strict=True) if w), torch.zeros_like(x)))
+        ratio = (local.abs() / self._tolerance(self.x, x)).amax(1).double() if x.shape[1] else torch.zeros_like(h)
+        ratio = torch.where(torch.isfinite(stages[-1]).all(1), torch.nan_to_num(ratio, nan=torch.inf), torch.inf)
+        taken = ratio <= 1.0
+        k = self.method.order
+        bounded = ratio.clamp(min=1e-10, max=1e10)
+        grown = 0.9 * bounded ** (-0.7 / k) * self.ratio ** (0.4 / k)
+        shrunk = (0.9 * bounded ** (-1 / k)).clamp(max=0.9)
+        factor = torch.where(taken, grown, shrunk).clamp(0.2, 10.0)
+        keep = taken[:, None]
+        self.total = torch.where(keep, self.total + local.abs(), self.total)
+        self.x = torch.where(keep, x, self.x)
+        self.slope = torch.where(keep, stages[-1], self.slope)
+        self.ratio = torch.where(taken, bounded.clamp(min=1e-4), self.ratio)
+        self.t = torch.where(taken, torch.where(last, torch.full_like(self.t, self.end), self.t + self.sign * h), self.t)
+        self.h = h * factor
+        self._arrive(taken & last)
+        return bool(len(self.index))
+
+    @staticmethod
+    def _weighted(row: tuple[float, ...], stages: list[Tensor]) -> Tensor:
+        total = torch.zeros_like(stages[0])
+        for weight, stage in zip(row, stages, strict=True):
+            if weight:
+                total = torch.add(total, stage, alpha=weight)
+        return total
+
+    def _combine(self, x: Tensor, h: Tensor, row: tuple[float, ...], stages: list[Tensor]) -> Tensor:
+        return x + self._times(h, self._weighted(row, stages))
+
+    def _arrive(self, done: Tensor) -> None:
+        tiny = ~done & (self.h < 1e-14 * torch.maximum(self.t.abs(), torch.full_like(self.t, self.span)))
+        flags = torch.stack([done.any(), tiny.any()]).tolist()
+        if flags[1]:
+            raise IntegrationError(
+                f"{type(self.method).__name__}: the step underflowed at rows {self.index[tiny].tolist()[:8]}, "
+                f"t={float(self.t[tiny][0]):g}: the field is not finite there, or the tolerance is out of reach of "
+                f"{self.x.dtype} (rtol={self.method.rtol:g}, atol={self.method.atol:g})"
+            )
+        if not flags[0]:
+            return
+        self.result[self.index[done]] = self.x[done]
+        self.error[self.index[done]] = self.total[done]
+        keep = (~done).nonzero()[:, 0]
+        if isinstance(self.field, Divisible):
+            self.field = self.field.rows(keep)
+        for name in ("x", "t", "h", "slope", "ratio", "total", "index"):
+            setattr(self, name, getattr(self, name)[keep])
+
+    def rows_left(self) -> list[int]:
+        return self.index.tolist()[:8]
+
+    def finish(self) -> tuple[Tensor, Stats]:
+        return self.result.reshape(self.shape), Stats(self.nfe, self.error.reshape(self.shape))
+
+
+@dataclass(frozen=True)
+class Dopri5(Adaptive):
+    """Dormand and Prince's pair of orders 5 and 4, with step control per row.
+
+    (Dormand & Prince 1980, doi 10.1016/0771-050X(80)90013-3; Hairer, Norsett & Wanner 1993, table II.5.2.)
+
+    Example: ``x, stats = Dopri5(rtol=1e-8, atol=1e-8).advance(lambda x, t: -x, x, 0.0, 1.0)``.
+    """
+
+    order: ClassVar[int] = 5
+    tableau: ClassVar[Tableau] = Tableau(
+        c=(0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0),
+        a=(
+            (),
+            (1 / 5,),
+            (3 / 40, 9 / 40),
+            (44 / 45, -56 / 15, 32 / 9),
+            (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+            (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+            (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+        ),
+        b=(35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0.0),
+        e=(71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40),
+    )

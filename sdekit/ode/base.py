@@ -1,0 +1,59 @@
+"""The contract of an ODE method, and the Runge-Kutta tableau."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from ..types import Time
+
+
+class Field(Protocol):
+    """The right-hand side of dx/dt = field(x, t), with t a float or one time a row, (B,)."""
+
+    def __call__(self, x: Tensor, t: Time) -> Tensor:
+        """dx/dt, of the shape of x."""
+
+
+@runtime_checkable
+class Divisible(Field, Protocol):
+    """A field that can be asked for some rows of the batch: adaptive methods then drop the rows that have arrived."""
+
+    def rows(self, index: Tensor) -> Divisible:
+        """The field of the rows at the (n,) indices."""
+
+
+class Stats(NamedTuple):
+    """What an integration knows of itself."""
+
+    nfe: int | Tensor
+    """Evaluations of the field: one number, or (B,) where each row has its own."""
+
+    error: Tensor | None = None
+    """The sum of the local error estimates of each coordinate, of the shape of x; None where the method has none."""
+
+
+class Tableau(NamedTuple):
+    """A Butcher tableau: nodes c, stages a, weights b, and the weights e of the error estimate (b minus the embedded b)."""
+
+    c: tuple[float, ...]
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+    e: tuple[float, ...] = ()
+
+
+class ODEMethod(ABC):
+    """A method for dx/dt = field(x, t) over an interval, in either direction.
+
+    ``order`` is its order of convergence; ``evaluations`` counts field evaluations an interval, None where the method
+    chooses its own steps.
+    """
+
+    order: int
+    evaluations: int | None
+
+    @abstractmethod
+    def advance(self, field: Field, x: Tensor, t: float, s: float) -> tuple[Tensor, Stats]:
+        """x at s, from x of shape (B, *event) at t."""

@@ -1,0 +1,300 @@
+"""Sampling: the one loop that runs every solver, and ``sample`` around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from . import errors
+from .errors import InvalidArgument, InvalidType, describe, whole
+from .grids import Grid, levels
+from .models.base import Prediction, ScoreModel
+from .noise import KeyedNoise, Noise
+from .sdes.base import SDE, GaussianSDE, Level
+from .solvers.base import Solver, State, check_solver
+from .solvers.dpm_solver import DPMSolver
+from .solvers.euler_maruyama import EulerMaruyama
+from .types import Device, NoiseSource, Time
+
+CHUNK = 64
+"""Rows that ``per_sample=True`` gives the network at a time: its arithmetic may depend on how many they are."""
+
+
+def trajectory(
+    model: ScoreModel,
+    solver: Solver,
+    x_T: Tensor,
+    grid: str | Grid | Tensor | Sequence[float],
+    noise: NoiseSource,
+    *,
+    steps: int | None = None,
+    denoise: bool = True,
+) -> Iterator[State[Any]]:
+    """The film of a run: its states from the noisiest to the last, one a level of the grid.
+
+    ``x_T``: the start, (B, *event), at the grid's first time. ``grid`` and ``denoise``: as :func:`sdekit.grids.levels`
+    reads them; ``steps`` goes with a named grid. Gradients flow where the caller lets them.
+
+    Raises named errors at the call, before the first network evaluation.
+
+    Example: ``frames = [state.x for state in trajectory(model, DDIM(), x_T, "log_snr", Noise(0), steps=50)]``.
+    """
+    check_model("trajectory", model)
+    check_solver(solver).check(model)
+    run = levels(model.sde, grid, steps, denoise=denoise)
+    return _steps(model, solver, errors.batch("trajectory", "x_T", x_T), run, noise)
+
+
+def _steps(
+    model: ScoreModel, solver: Solver, x: Tensor, run: Sequence[Level], noise: NoiseSource
+) -> Iterator[State[Any]]:
+    state: State[Any] = State(x, run[0])
+    yield state
+    for s in run[1:]:
+        state = solver.step(model, state, s, noise)
+        yield state
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a run knows: the samples x, the network evaluations a sample cost, and, where known, error and log_prob."""
+
+    x: Tensor
+    """(B, *event)."""
+    nfe: int | Tensor
+    """Network evaluations per sample: one number, or (B,) where rows differ."""
+    error: Tensor | None = None
+    """(B,), the solver's own estimate of its error; None where it has none."""
+    log_prob: Tensor | None = None
+    """(B,) nats; None where it was not asked for."""
+
+
+@overload
+def sample(
+    model: ScoreModel, shape: Sequence[int] | None = ..., *, full: Literal[True], **settings: Any
+) -> Samples: ...
+@overload
+def sample(
+    model: ScoreModel, shape: Sequence[int] | None = ..., *, full: Literal[False] = ..., **settings: Any
+) -> Tensor: ...
+def sample(
+    model: ScoreModel,
+    shape: Sequence[int] | None = None,
+    *,
+    solver: Solver | None = None,
+    steps: int | None = None,
+    grid: str | Grid | Tensor | Sequence[float] = "log_snr",
+    x_T: Tensor | None = None,
+    seed: int | Sequence[int] = 0,
+    noise: NoiseSource | None = None,
+    denoise: bool | None = None,
+    per_sample: bool = False,
+    ids: Tensor | Sequence[int] | None = None,
+    dtype: torch.dtype | None = None,
+    device: Device = None,
+    progress: bool = False,
+    full: bool = False,
+) -> Tensor | Samples:
+    """Samples from a model: noise at t_max, taken by a solver to the data.
+
+    ``shape``: (B, *event); or ``x_T``, given starts of that shape at the grid's first time.
+    ``solver``: DPMSolver(2) on a Gaussian process, EulerMaruyama() on any other, unless given.
+    ``steps``: intervals of the grid, the one to the clean level among them: 50, or 2 for an adaptive method, unless
+    given. ``grid``: a name (``"log_snr"``, ``"karras"``, ``"uniform"``), a function (sde, steps) -> times, or times.
+    ``denoise``: whether the run ends at the clean level (the default where the process has one) or at t_min, with the
+    law p at t_min.
+    ``seed``: of :class:`sdekit.Noise`, or ``noise``, any source. ``per_sample=True`` takes :class:`sdekit.KeyedNoise`
+    with ``ids`` (0, 1, ... unless given) and chunks of fixed shape: a row is the same bits alone, and in any split.
+    ``dtype``, ``device``: of the samples; the model's own unless given. ``progress``: a bar over the steps.
+    ``full=True`` returns a :class:`Samples`. Runs in evaluation mode without gradients, and leaves the model as it was.
+
+    Raises named errors at the door, before the first network call; NonFiniteError, naming the rows, where samples are
+    not finite. An empty batch returns an empty batch.
+
+    Example: ``x = sample(model, (64, 1, 28, 28), solver=DDIM(), steps=50, seed=0)``.
+    """
+    check_model("sample", model)
+    if solver is None:
+        solver = DPMSolver() if isinstance(model.sde, GaussianSDE) else EulerMaruyama()
+    check_solver(solver).check(model)
+    if denoise is None:
+        denoise = model.sde.clean() is not None
+    if steps is None and (isinstance(grid, str) or callable(grid)):
+        steps = 50 if solver.evaluations is not None else 1 + denoise
+    if isinstance(grid, str) and grid == "log_snr" and not isinstance(model.sde, GaussianSDE):
+        grid = "uniform"
+    run = levels(model.sde, grid, steps, denoise=denoise)
+    place = _check_device(model, device, x_T)
+    if per_sample and noise is not None:
+        raise InvalidArgument("sample: noise must be left out with per_sample=True, which draws from KeyedNoise(seed, ids)")
+    if ids is not None and not per_sample:
+        raise InvalidArgument("sample: ids need per_sample=True, got per_sample=False")
+    if x_T is None:
+        shape = _check_shape(shape)
+        if run[0].t != model.sde.t_max:
+            raise InvalidArgument(
+                f"sample: a grid that starts at t={run[0].t:g}, not at t_max={model.sde.t_max:g}, needs x_T: "
+                "the prior is the law at t_max"
+            )
+        dtype = model.dtype if dtype is None else _check_dtype(dtype)
+    else:
+        if shape is not None and tuple(shape) != tuple(x_T.shape):
+            raise InvalidArgument(f"sample: shape must be left out where x_T is given, got {tuple(shape)}")
+        x_T = errors.batch("sample", "x_T", x_T)
+        x_T = x_T.to(device=place, dtype=x_T.dtype if dtype is None else _check_dtype(dtype))
+        shape, dtype = tuple(x_T.shape), x_T.dtype
+    if noise is None:
+        noise = KeyedNoise(seed, torch.arange(shape[0]) if ids is None else ids) if per_sample else Noise(seed)
+    with torch.no_grad(), evaluating(model):
+        if per_sample:
+            assert isinstance(noise, KeyedNoise)
+            result = _chunked(model, solver, run, noise, shape, x_T, dtype, place, progress)
+        elif shape[0] == 0:
+            result = Samples(torch.empty(shape, dtype=dtype, device=place), 0)
+        else:
+            x = model.sde.prior.sample(shape, noise, dtype=dtype, device=place) if x_T is None else x_T
+            result = _run(model, solver, x, run, noise, progress)
+    errors.finite_rows("sample", "the samples", result.x)
+    return result if full else result.x
+
+
+def _run(
+    model: ScoreModel, solver: Solver, x: Tensor, run: Sequence[Level], noise: NoiseSource, progress: bool
+) -> Samples:
+    counted = Counted(model, len(x))
+    states = _steps(counted, solver, x, run, noise)
+    if progress:
+        from tqdm import tqdm
+
+        states = iter(tqdm(states, total=len(run), desc=str(solver), unit="level", leave=False))
+    for state in states:
+        x = state.x
+    return Samples(x, counted.nfe)
+
+
+def _chunked(
+    model: ScoreModel,
+    solver: Solver,
+    run: Sequence[Level],
+    noise: KeyedNoise,
+    shape: tuple[int, ...],
+    x_T: Tensor | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    progress: bool,
+) -> Samples:
+    """Rows in chunks of one shape, row ``id`` in slot ``id mod CHUNK``: what stands beside a row never changes its bits."""
+    ids = noise.ids
+    assert ids is not None
+    x = torch.empty(shape, dtype=dtype, device=device)
+    nfe = torch.zeros(len(ids), dtype=torch.int64)
+    for chunk in torch.unique(ids // CHUNK).tolist():
+        rows = (ids // CHUNK == chunk).nonzero()[:, 0]
+        slots = ids[rows] % CHUNK
+        everyone = KeyedNoise(noise.seed, torch.arange(CHUNK) + chunk * CHUNK)
+        start = model.sde.prior.sample((CHUNK, *shape[1:]), everyone, dtype=dtype, device=device)
+        if x_T is not None:
+            start[slots] = x_T[rows]
+        # an empty slot borrows the condition of the chunk's first row; nobody reads its sample
+        padded = torch.full((CHUNK,), int(rows[0])).index_copy(0, slots, rows)
+        part = _run(model.rows(padded), solver, start, run, everyone, progress)
+        x[rows] = part.x[slots]
+        nfe[rows] = part.nfe if isinstance(part.nfe, int) else part.nfe.cpu()[slots]
+    same = int(nfe[0]) if len(nfe) and bool((nfe == nfe[0]).all()) else nfe
+    return Samples(x, same if len(nfe) else 0)
+
+
+class Counted(ScoreModel):
+    """A model that counts the network evaluations a row has cost."""
+
+    def __init__(self, model: ScoreModel, rows: int, index: Tensor | None = None, tally: Tally | None = None):
+        super().__init__()
+        object.__setattr__(self, "model", model)  # not a submodule: nothing of the model is registered twice
+        self.sde = model.sde
+        self.evaluations = model.evaluations
+        self.count = rows
+        self.index = index
+        self.tally = Tally() if tally is None else tally
+
+    def __call__(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
+        """The model's prediction, counted."""
+        if self.index is None:
+            self.tally.whole += self.evaluations
+        else:
+            if self.tally.rows is None:
+                self.tally.rows = torch.zeros(self.count, dtype=torch.int64, device=x.device)
+            self.tally.rows[self.index] += self.evaluations
+        prediction: Prediction = self.model(x, t, **condition)
+        return prediction
+
+    forward = __call__
+
+    def rows(self, index: Tensor) -> Counted:
+        """The model of some rows, whose evaluations count for these rows."""
+        chosen = index if self.index is None else self.index[index]
+        return Counted(self.model.rows(index), self.count, chosen, self.tally)
+
+    @property
+    def nfe(self) -> int | Tensor:
+        """Network evaluations a row: one number, or (B,) where rows were asked apart."""
+        return self.tally.whole if self.tally.rows is None else self.tally.whole + self.tally.rows
+
+
+@dataclass
+class Tally:
+    """Network evaluations: of the whole batch, and of single rows."""
+
+    whole: int = 0
+    rows: Tensor | None = None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; on leaving, also by an exception, every module is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def check_model(owner: str, model: object) -> None:
+    """Raises InvalidType unless the value is a ScoreModel."""
+    if not isinstance(model, ScoreModel):
+        hint = "; wrap a network, as in sdekit.ddpm(network)" if isinstance(model, nn.Module) or callable(model) else ""
+        raise InvalidType(f"{owner}: model must be a ScoreModel, got {describe(model)}{hint}")
+
+
+def _check_shape(shape: Any) -> tuple[int, ...]:
+    if shape is None:
+        raise InvalidArgument("sample: shape (B, *event) or x_T must be given, got neither")
+    if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence) or len(shape) == 0:
+        raise InvalidType(f"sample: shape must be (B, *event), a tuple of whole numbers, got {describe(shape)}")
+    return tuple(whole("sample", f"shape[{i}]", n, at_least=0) for i, n in enumerate(shape))
+
+
+def _check_dtype(dtype: Any) -> torch.dtype:
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InvalidType(f"sample: dtype must be a floating-point torch.dtype, got {describe(dtype)}")
+    return dtype
+
+
+def _check_device(model: ScoreModel, device: Device, x_T: Tensor | None) -> torch.device:
+    try:
+        wanted = None if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise InvalidArgument(f"sample: device must be a torch device such as 'cpu' or 'cuda', got {device!r}") from error
+    there = model.device
+    if wanted is None:
+        return there or (x_T.device if isinstance(x_T, Tensor) else torch.device("cpu"))
+    if there is not None and (there.type != wanted.type or (wanted.index not in (None, there.index))):
+        raise InvalidArgument(f"sample: device must be the model's, {there}, got {wanted}; move it first: model.to({str(wanted)!r})")
+    return there or wanted

@@ -1,0 +1,402 @@
+"""The contracts of a forward process: SDE, GaussianSDE, their levels, and their priors."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument, InvalidType, ScheduleError, UnsupportedCombination, describe, number
+from ..types import Device, NoiseSource, Scalar, Time, align, exp, expm1, lincomb, scale, schedule, sqrt
+
+EDGE = 1e-6  # how far outside the domain, relative to t_max, a time counts as float32 rounding of its end
+
+
+class Level:
+    """One point of a process: its time, computed once and carried along.
+
+    ``t`` is a float where the whole batch shares it, and a float64 tensor of shape (B, 1, ..., 1) where each row has
+    its own.
+    """
+
+    __slots__ = ("sde", "t")
+
+    clean = False
+
+    def __init__(self, sde: SDE, t: Scalar):
+        self.sde = sde
+        self.t = t
+
+    def drift(self, x: Tensor) -> Tensor:
+        """f(x, t)."""
+        return self.sde.drift(x, self.t)
+
+    @property
+    def g2(self) -> Scalar:
+        """g(t)^2, the rate at which the process gains variance."""
+        g = self.sde.diffusion(self.t)
+        return g * g if isinstance(self.t, Tensor) else float(g) ** 2
+
+    @property
+    def clock(self) -> Scalar:
+        """The Brownian path's own time: t here, (sigma / alpha)^2 on a Gaussian process."""
+        return self.t
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(t={self.t})"
+
+
+class GaussianLevel(Level):
+    """One point of a Gaussian process: alpha, sigma, log_snr = log(alpha^2 / sigma^2), f and g2, as float or (B, 1, ..., 1).
+
+    f = d log(alpha) / dt and g2 = d(sigma^2)/dt - 2 f sigma^2 are derivatives: they are taken when first asked for,
+    once for all the levels of a grid.
+
+    ``clean`` marks the end of the process, alpha = 1 and sigma = 0, where a grid with ``denoise=True`` ends.
+    """
+
+    __slots__ = ("_rates", "alpha", "clean", "log_snr", "sigma")
+
+    sde: GaussianSDE
+
+    def __init__(
+        self,
+        sde: GaussianSDE,
+        t: Scalar,
+        alpha: Scalar,
+        sigma: Scalar,
+        log_snr: Scalar,
+        rates: Callable[[], tuple[Scalar, Scalar]],
+        clean: bool = False,
+    ):
+        super().__init__(sde, t)
+        self.alpha = alpha
+        self.sigma = sigma
+        self.log_snr = log_snr
+        self.clean = clean
+        self._rates = rates
+
+    @property
+    def f(self) -> Scalar:
+        """The drift's rate: f(x, t) = f x."""
+        return self._rates()[0]
+
+    @property
+    def g2(self) -> Scalar:
+        """g(t)^2."""
+        return self._rates()[1]
+
+    @property
+    def clock(self) -> Scalar:
+        """(sigma / alpha)^2."""
+        return exp(-self.log_snr)
+
+    def drift(self, x: Tensor) -> Tensor:
+        """f x."""
+        return scale(self.f, x)
+
+
+class Prior(ABC):
+    """The density that sampling starts from, in place of p_T: its draws and its log-density."""
+
+    @abstractmethod
+    def sample(
+        self, shape: Sequence[int], noise: NoiseSource, *, dtype: torch.dtype | None = None, device: Device = None
+    ) -> Tensor:
+        """Draws of shape (B, *event)."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The log-density of each row of x, in nats: (B, *event) -> (B,)."""
+
+
+class NormalPrior(Prior):
+    """N(mean, std^2): every coordinate independent; mean and std are numbers or tensors of the event's shape."""
+
+    def __init__(self, mean: float | Tensor = 0.0, std: float | Tensor = 1.0):
+        self.mean = mean
+        self.std = std
+
+    def sample(
+        self, shape: Sequence[int], noise: NoiseSource, *, dtype: torch.dtype | None = None, device: Device = None
+    ) -> Tensor:
+        """mean + std z with z standard normal, of shape (B, *event)."""
+        z = noise.normal(shape, stream="prior", dtype=dtype, device=device)
+        if isinstance(self.mean, float) and isinstance(self.std, float):
+            return z * self.std + self.mean if self.mean else scale(self.std, z)
+        return z * _like(self.std, z) + _like(self.mean, z)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """-|(x - mean) / std|^2 / 2 - sum log(std) - D log(2 pi) / 2, in nats: (B, *event) -> (B,)."""
+        std = _like(self.std, x).expand(x.shape[1:])
+        z = ((x - _like(self.mean, x)) / std).reshape(x.shape[0], -1)
+        return -0.5 * (z * z).sum(1) - std.log().sum() - 0.5 * z.shape[1] * math.log(2 * math.pi)
+
+    def __repr__(self) -> str:
+        return f"NormalPrior(mean={_brief(self.mean)}, std={_brief(self.std)})"
+
+
+class SDE(ABC):
+    """A forward process dx = f(x, t) dt + g(t) dw on t in [t_min, t_max]: data at t_min, noise at t_max.
+
+    A subclass gives drift, diffusion and prior. That is all that Euler-Maruyama, reverse diffusion, Langevin and the
+    probability flow use: a process with no closed-form kernel is sampled by these. (Song et al. 2021, eq. 5,
+    arXiv:2011.13456.)
+    """
+
+    t_min: float
+    t_max: float
+
+    @abstractmethod
+    def drift(self, x: Tensor, t: Time) -> Tensor:
+        """f(x, t), of the shape of x; t is a float, or a tensor aligned with x, (B, 1, ..., 1)."""
+
+    @abstractmethod
+    def diffusion(self, t: Time) -> Tensor:
+        """g(t), of the shape of t."""
+
+    @property
+    @abstractmethod
+    def prior(self) -> Prior:
+        """The density at t_max from which sampling starts."""
+
+    def level(self, t: Time | Level, x: Tensor) -> Level:
+        """The level at time t (float, () or (B,)) aligned with x; a level is returned as it is.
+
+        Raises InvalidArgument where t is not within [t_min, t_max] or does not fit the batch of x.
+        """
+        if isinstance(t, Level):
+            return t
+        return self.at(self.check_time(t, x), x)
+
+    def check_time(self, t: Time, x: Tensor) -> Time:
+        """The time where it is one number or one a row of x, finite and within [t_min, t_max]; else a named error."""
+        name = type(self).__name__
+        if isinstance(t, Tensor) and t.ndim > 0:
+            if t.shape != x.shape[:1]:
+                raise InvalidArgument(
+                    f"{name}: t must be a number, of shape () or of shape (B,) = ({x.shape[0]},), got {describe(t)}"
+                )
+            if t.dtype == torch.bool or t.is_complex():
+                raise InvalidType(f"{name}: t must be real, got {describe(t)}")
+            t = t.to(torch.float64)
+            low, high = self.t_min - EDGE * self.t_max, self.t_max * (1 + EDGE)
+            inside = (t >= low) & (t <= high)
+            if not bool(inside.all()):
+                row = int((~inside).nonzero()[0, 0])
+                raise InvalidArgument(
+                    f"{name}: t must lie within [{self.t_min:g}, {self.t_max:g}], got {float(t[row]):g} at row {row}"
+                )
+            return t.clamp(self.t_min, self.t_max)
+        slack = EDGE * self.t_max
+        value = number(name, "t", t, at_least=self.t_min - slack, at_most=self.t_max + slack)
+        return min(max(value, self.t_min), self.t_max)
+
+    def at(self, t: Time, x: Tensor) -> Level:
+        """The level at a time that is known to be valid, such as an integrator's: ``level`` without the checks."""
+        if isinstance(t, Tensor):
+            return Level(self, align(t, x)) if t.ndim else Level(self, float(t))
+        return Level(self, t)
+
+    def levels(self, times: Tensor) -> list[Level]:
+        """The levels of a whole grid, (N,) -> N levels of python floats."""
+        return [Level(self, t) for t in times.to(torch.float64).tolist()]
+
+    def clean(self) -> Level | None:
+        """The level alpha = 1, sigma = 0 where the process has one, else None."""
+        return None
+
+    def step(self, x: Tensor, t: Level, s: Level) -> tuple[Tensor, Scalar]:
+        """The forward step s -> t seen from x: its increment f and the std G of its noise.
+
+        Euler-Maruyama's f(x, t) (t - s) and g(t) sqrt(t - s), unless the process knows its kernel.
+        (Song et al. 2021, appendix E, eq. 45.)
+        """
+        dt = t.t - s.t
+        return scale(dt, t.drift(x)), sqrt(t.g2 * dt)
+
+
+class GaussianSDE(SDE):
+    """A process with x_t | x_0 ~ N(alpha(t) x_0, sigma(t)^2 I): a subclass writes alpha and sigma, all else follows.
+
+    f = d log(alpha) / dt,   g^2 = d(sigma^2) / dt - 2 f sigma^2,   log_snr = log(alpha^2 / sigma^2).
+    (Kingma et al. 2021, section 2 and appendix, arXiv:2107.00630.)
+
+    The log-SNR must fall strictly with t. A subclass sets ``t_min > 0`` and ``t_max``, so that sigma > 0 on the range.
+    """
+
+    _data: tuple[float | Tensor, float | Tensor] | None = None
+
+    @abstractmethod
+    def alpha(self, t: Time) -> Tensor:
+        """The scale of the data at time t, of the shape of t: a float, () or (B,)."""
+
+    @abstractmethod
+    def sigma(self, t: Time) -> Tensor:
+        """The standard deviation of the noise at time t, of the shape of t: a float, () or (B,)."""
+
+    @schedule
+    def log_snr(self, t: Tensor) -> Tensor:
+        """log(alpha(t)^2 / sigma(t)^2), of the shape of t."""
+        return 2 * (self.alpha(t).log() - self.sigma(t).log())
+
+    @schedule
+    def time_at(self, log_snr: Tensor) -> Tensor:
+        """The time at which the log-SNR has a given value, of the shape of the argument; outside the range, its ends.
+
+        Found by bisection to the last bit; a subclass may write the closed form.
+        """
+        low = torch.full_like(log_snr, self.t_min)
+        high = torch.full_like(log_snr, self.t_max)
+        for _ in range(80):  # the bracket halves down to neighbouring floats whatever the slope
+            mid = 0.5 * (low + high)
+            noisy = self.log_snr(mid) < log_snr
+            high = torch.where(noisy, mid, high)
+            low = torch.where(noisy, low, mid)
+        return 0.5 * (low + high)
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(f, g^2) at the times t, by forward-mode differentiation of alpha and sigma in float64."""
+        one = torch.ones_like(t)
+        alpha, d_alpha = torch.func.jvp(self.alpha, (t,), (one,))
+        sigma, d_sigma = torch.func.jvp(self.sigma, (t,), (one,))
+        f = d_alpha / alpha
+        return f, 2 * sigma * (d_sigma - f * sigma)
+
+    def drift(self, x: Tensor, t: Time | Level) -> Tensor:
+        """f(x, t) = f(t) x, with f = d log(alpha) / dt."""
+        return self.level(t, x).drift(x)
+
+    @schedule
+    def diffusion(self, t: Tensor) -> Tensor:
+        """g(t), with g^2 = d(sigma^2)/dt - 2 f sigma^2, of the shape of t."""
+        return self.rates(t)[1].clamp(min=0).sqrt()
+
+    def level(self, t: Time | Level, x: Tensor) -> GaussianLevel:
+        """The level at time t (float, () or (B,)) aligned with x; a level is returned as it is."""
+        level = super().level(t, x)
+        assert isinstance(level, GaussianLevel)
+        return level
+
+    def at(self, t: Time, x: Tensor) -> GaussianLevel:
+        """The level at a time that is known to be valid: ``level`` without the checks."""
+        if isinstance(t, Tensor) and t.ndim:
+            return self._level(align(t, x))
+        return self.levels(torch.tensor([float(t)], dtype=torch.float64))[0]
+
+    def _level(self, t: Tensor) -> GaussianLevel:
+        return GaussianLevel(self, t, self.alpha(t), self.sigma(t), self.log_snr(t), functools.cache(lambda: self.rates(t)))
+
+    def levels(self, times: Tensor) -> list[GaussianLevel]:  # type: ignore[override]
+        """The levels of a whole grid, (N,) -> N levels of python floats, computed at once in float64 on the host."""
+        t = times.detach().to(device="cpu", dtype=torch.float64)
+        values = torch.stack([t, self.alpha(t), self.sigma(t), self.log_snr(t)], 1).tolist()
+        rates = functools.cache(lambda: torch.stack(self.rates(t), 1).tolist())
+        return [GaussianLevel(self, *row, lambda i=i: tuple(rates()[i])) for i, row in enumerate(values)]  # type: ignore[misc]
+
+    def clean(self) -> GaussianLevel:
+        """The level alpha = 1, sigma = 0: the data themselves."""
+        return GaussianLevel(self, 0.0, 1.0, 0.0, math.inf, _no_rates, clean=True)
+
+    def transition(self, s: Time | GaussianLevel, t: Time | GaussianLevel) -> tuple[Scalar, Scalar]:
+        """(scale, std) of the kernel x_t | x_s ~ N(scale x_s, std^2 I), for s < t.
+
+        scale = alpha_t / alpha_s,   std^2 = sigma_t^2 - scale^2 sigma_s^2 = -sigma_t^2 expm1(log_snr_t - log_snr_s).
+        """
+        s, t = self._bare(s), self._bare(t)
+        return t.alpha / s.alpha, t.sigma * sqrt(-expm1(t.log_snr - s.log_snr))
+
+    def posterior(self, x: Tensor, x0: Tensor, t: Time | Level, s: Time | Level) -> tuple[Tensor, Scalar]:
+        """(mean, std) of x_s | x_t = x, x_0, for s < t.
+
+        mean = alpha_s x0 + (alpha_t sigma_s^2) / (alpha_s sigma_t^2) (x - alpha_t x0),
+        std^2 = sigma_s^2 (1 - exp(log_snr_t - log_snr_s)).
+        (Ho et al. 2020, eq. 7, arXiv:2006.11239; for VE: Song et al. 2021, appendix F.)
+        """
+        t, s = self.level(t, x), self.level(s, x)
+        # exp(log_snr_t - log_snr_s) = (alpha_t sigma_s)^2 / (alpha_s sigma_t)^2
+        kept = (s.alpha / t.alpha) * exp(t.log_snr - s.log_snr)
+        mean = lincomb(kept, x, s.alpha - kept * t.alpha, x0)
+        return mean, s.sigma * sqrt(-expm1(t.log_snr - s.log_snr))
+
+    def perturb(self, x0: Tensor, t: Time | Level, eps: Tensor) -> Tensor:
+        """x_t = alpha(t) x0 + sigma(t) eps."""
+        level = self.level(t, x0)
+        return lincomb(level.alpha, x0, level.sigma, eps)
+
+    def step(self, x: Tensor, t: Level, s: Level) -> tuple[Tensor, Scalar]:
+        """The exact kernel s -> t as an increment and a std: (alpha_t / alpha_s - 1) x and sqrt(var of x_t | x_s).
+
+        On DDPM's and NCSN's own tables these are Song et al. 2021, appendix E: (sqrt(1 - beta) - 1) x with sqrt(beta),
+        and 0 with sqrt(sigma_t^2 - sigma_s^2).
+        """
+        assert isinstance(t, GaussianLevel) and isinstance(s, GaussianLevel)
+        ratio, std = self.transition(s, t)
+        return scale(ratio - 1.0, x), std
+
+    @property
+    def prior(self) -> Prior:
+        """N(alpha_T m, alpha_T^2 v^2 + sigma_T^2) where ``with_prior`` gave the data's mean m and std v; else the standard one."""
+        if self._data is None:
+            return self._standard_prior()
+        mean, std = self._data
+        alpha, sigma = float(self.alpha(self.t_max)), float(self.sigma(self.t_max))
+        return NormalPrior(alpha * mean, (alpha * alpha * std * std + sigma * sigma) ** 0.5)
+
+    def _standard_prior(self) -> Prior:
+        return NormalPrior(0.0, float(self.sigma(self.t_max)))
+
+    def with_prior(self, mean: float | Tensor, std: float | Tensor) -> Self:
+        """The same process with a prior that knows the data's mean and standard deviation.
+
+        prior = N(alpha_T mean, alpha_T^2 std^2 + sigma_T^2), which is exact for Gaussian data of independent
+        coordinates, and closer to p_T than the standard prior for any other. ``mean`` and ``std`` are those of the
+        data, not of p_T: numbers, or tensors of the event's shape.
+        """
+        other = copy.copy(self)
+        object.__setattr__(other, "_data", (_moment("mean", mean), _moment("std", std, positive=True)))
+        return other
+
+    def _bare(self, t: Time | GaussianLevel) -> GaussianLevel:
+        """A level of tensors of the shape of t itself, for schedule arithmetic that meets no data."""
+        if isinstance(t, GaussianLevel):
+            return t
+        t = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
+        return self._level(t.to(torch.float64))
+
+
+def _no_rates() -> tuple[Scalar, Scalar]:
+    raise UnsupportedCombination(
+        "the clean level (alpha = 1, sigma = 0) has no drift or diffusion: a solver reaches it by Tweedie's x0"
+    )
+
+
+def check_domain(owner: str, t_min: float, t_max: float) -> None:
+    """Raises ScheduleError unless 0 < t_min < t_max, both finite."""
+    number(owner, "t_min", t_min, above=0.0, kind=ScheduleError)
+    number(owner, "t_max", t_max, above=0.0, kind=ScheduleError)
+    if t_min >= t_max:
+        raise ScheduleError(f"{owner}: t_max must exceed t_min, got t_min={t_min:g}, t_max={t_max:g}")
+
+
+def _moment(name: str, value: float | Tensor, positive: bool = False) -> float | Tensor:
+    if not isinstance(value, Tensor):
+        return number("with_prior", name, value, at_least=0.0 if positive else None)
+    if not bool(torch.isfinite(value).all()) or (positive and not bool((value >= 0).all())):
+        wanted = "finite and >= 0" if positive else "finite"
+        raise InvalidArgument(f"with_prior: {name} must be {wanted} in every coordinate, got {describe(value)} with {value}")
+    return value
+
+
+def _like(value: float | Tensor, x: Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=x.dtype, device=x.device)
+
+
+def _brief(value: float | Tensor) -> str:
+    return describe(value) if isinstance(value, Tensor) else f"{value:g}"

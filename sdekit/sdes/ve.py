@@ -1,0 +1,54 @@
+"""The variance-exploding process: NCSN (SMLD) in continuous time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import ScheduleError, number
+from ..types import schedule
+from .base import GaussianSDE, check_domain
+
+
+@dataclass(frozen=True)
+class VESDE(GaussianSDE):
+    """The variance-exploding process, NCSN's limit of many noise levels.
+
+    dx = sigma(t) sqrt(2 log(sigma_max / sigma_min)) dw:
+    alpha = 1,   sigma = sigma_min (sigma_max / sigma_min)^t.
+
+    Song et al. 2021, eq. 9 and 30 (arXiv:2011.13456). The noise does not vanish as t -> 0: sigma(0) = sigma_min.
+    Raises ScheduleError unless 0 < sigma_min < sigma_max and 0 < t_min < t_max.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    t_min: float = 1e-5
+    t_max: float = 1.0
+
+    def __post_init__(self) -> None:
+        number("VESDE", "sigma_min", self.sigma_min, above=0.0, kind=ScheduleError)
+        number("VESDE", "sigma_max", self.sigma_max, above=0.0, kind=ScheduleError)
+        if self.sigma_min >= self.sigma_max:
+            raise ScheduleError(
+                f"VESDE: sigma_max must exceed sigma_min, got sigma_min={self.sigma_min:g}, sigma_max={self.sigma_max:g}"
+            )
+        check_domain("VESDE", self.t_min, self.t_max)
+
+    @schedule
+    def alpha(self, t: Tensor) -> Tensor:
+        """1, of the shape of t."""
+        return torch.ones_like(t)
+
+    @schedule
+    def sigma(self, t: Tensor) -> Tensor:
+        """sigma_min (sigma_max / sigma_min)^t, of the shape of t."""
+        return self.sigma_min * torch.exp(t * math.log(self.sigma_max / self.sigma_min))
+
+    @schedule
+    def time_at(self, log_snr: Tensor) -> Tensor:
+        """The t with sigma(t) = exp(-log_snr / 2), of the shape of the argument."""
+        return (-0.5 * log_snr - math.log(self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)

@@ -1,0 +1,70 @@
+"""The contract of a solver: a pure function of an interval."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from torch import Tensor
+
+from ..errors import InvalidType, UnsupportedCombination, describe
+from ..models.base import Prediction, ScoreModel
+from ..sdes.base import GaussianLevel, GaussianSDE, Level
+from ..types import NoiseSource
+
+M = TypeVar("M")
+
+
+class State(NamedTuple, Generic[M]):
+    """Where a run stands: x of shape (B, *event), its level, and what a multistep solver remembers (None at the start)."""
+
+    x: Tensor
+    level: Level
+    memory: M | None = None
+
+
+class Solver(ABC):
+    """One step of sampling: ``step(model, state, s, noise)`` takes a state from its level t to a level s < t.
+
+    ``order``: of convergence in the size of the steps, the weak order where ``stochastic``; None where the method has
+    none. ``evaluations``: of the network a step; None where the method chooses. The step to the clean level, alpha = 1
+    and sigma = 0, ends at the model's x0 and draws no noise.
+
+    A solver holds its settings and nothing else: what a run remembers travels in the state.
+    """
+
+    order: float | None
+    stochastic: bool
+    evaluations: int | None
+
+    @abstractmethod
+    def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
+        """The state at the level s."""
+
+    def check(self, model: ScoreModel) -> None:
+        """Raises UnsupportedCombination where the solver cannot serve the model's process; called before a run."""
+
+
+class GaussianSolver(Solver, ABC):
+    """A solver written in alpha and sigma: it needs a process with a closed-form kernel."""
+
+    def check(self, model: ScoreModel) -> None:
+        """Raises UnsupportedCombination for a process with no alpha and sigma."""
+        if not isinstance(model.sde, GaussianSDE):
+            raise UnsupportedCombination(
+                f"{self}: needs a process with alpha and sigma (a GaussianSDE), got {type(model.sde).__name__}; "
+                "EulerMaruyama, ReverseDiffusion, Langevin and ProbabilityFlow serve it"
+            )
+
+
+def predict(model: ScoreModel, state: State[Any]) -> tuple[Prediction, GaussianLevel]:
+    """The model's prediction at the state and its level, for solvers written in alpha and sigma."""
+    return model(state.x, state.level), state.level  # type: ignore[return-value]
+
+
+def check_solver(value: object) -> Solver:
+    """The value where it is a solver, else a named error."""
+    if not isinstance(value, Solver):
+        hint = "; give an instance, such as DDIM()" if isinstance(value, type) and issubclass(value, Solver) else ""
+        raise InvalidType(f"solver must be one such as DDIM(), got {describe(value)}{hint}")
+    return value

@@ -1,0 +1,70 @@
+"""The probability flow, by any ODE method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import InvalidType, describe
+from ..models.base import ScoreModel
+from ..ode.adaptive import Dopri5
+from ..ode.base import ODEMethod
+from ..sdes.base import Level
+from ..types import NoiseSource, Time
+from .base import Solver, State
+
+
+class Flow:
+    """The velocity of the probability flow as a field: dx/dt = f(x, t) - g(t)^2 score / 2."""
+
+    def __init__(self, model: ScoreModel):
+        self.model = model
+
+    def __call__(self, x: Tensor, t: Time) -> Tensor:
+        """dx/dt, of the shape of x."""
+        velocity: Tensor = self.model(x, self.model.sde.at(t, x)).velocity
+        return velocity
+
+    def rows(self, index: Tensor) -> Flow:
+        """The flow of some rows of the batch."""
+        return Flow(self.model.rows(index))
+
+
+@dataclass(frozen=True)
+class ProbabilityFlow(Solver):
+    """The probability flow ODE in t, by any method of ``sdekit.ode``: ``ProbabilityFlow(ode.RK4())``.
+
+    dx/dt = f(x, t) - g(t)^2 score(x, t) / 2.
+
+    Song et al. 2021, eq. 13 (arXiv:2011.13456). A fixed-step method takes its steps within each interval of the grid;
+    an adaptive one ignores the grid between the ends that it is given, and needs two intervals: one for the whole way
+    and one to the clean level. For any process with drift and diffusion.
+    """
+
+    method: ODEMethod = field(default_factory=Dopri5)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, ODEMethod):
+            raise InvalidType(f"ProbabilityFlow: method must be one such as ode.RK4(), got {describe(self.method)}")
+
+    stochastic = False
+
+    @property
+    def order(self) -> float:  # type: ignore[override]
+        """The order of the method."""
+        return self.method.order
+
+    @property
+    def evaluations(self) -> int | None:  # type: ignore[override]
+        """Of the network a step: the method's."""
+        return self.method.evaluations
+
+    def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
+        """The state at the level s; Tweedie's x0 where s is clean."""
+        x, t, _ = state
+        if s.clean:
+            return State(model(x, t).x0, s)
+        assert isinstance(t.t, float) and isinstance(s.t, float)
+        return State(self.method.advance(Flow(model), x, t.t, s.t)[0], s)

@@ -1,0 +1,116 @@
+"""The types and the scalar arithmetic that every layer shares.
+
+A schedule value is a python float where the time is one number for the whole batch, and a float64 tensor of shape
+(B, 1, ..., 1) where each row has its own. The functions here act on both, so that a formula is written once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+
+Scalar: TypeAlias = float | Tensor
+"""A coefficient: a python float, or a float64 tensor aligned with the batch, (B, 1, ..., 1)."""
+
+Time: TypeAlias = float | Tensor
+"""A time: a float, a tensor of shape (), or one of shape (B,)."""
+
+Stream: TypeAlias = Hashable
+"""The purpose of a draw, a name or a tuple such as ("corrector", 3): draws of different streams are independent."""
+
+Device: TypeAlias = torch.device | str | None
+
+S = TypeVar("S", float, Tensor, float | Tensor)
+
+
+def exp(v: S) -> S:
+    """exp(v)."""
+    return torch.exp(v) if isinstance(v, Tensor) else math.exp(v)
+
+
+def expm1(v: S) -> S:
+    """exp(v) - 1, without cancellation near 0."""
+    return torch.expm1(v) if isinstance(v, Tensor) else math.expm1(v)
+
+
+def log(v: S) -> S:
+    """The natural logarithm."""
+    return torch.log(v) if isinstance(v, Tensor) else math.log(v)
+
+
+def sqrt(v: S) -> S:
+    """The square root; a negative radicand that is rounding error counts as 0."""
+    return torch.sqrt(v.clamp(min=0.0)) if isinstance(v, Tensor) else math.sqrt(max(v, 0.0))
+
+
+def scale(a: Scalar, x: Tensor) -> Tensor:
+    """a x, in the dtype of x."""
+    if isinstance(a, Tensor):
+        return x * a.to(x.dtype)
+    return x if a == 1.0 else x * a
+
+
+def lincomb(a: Scalar, x: Tensor, b: Scalar, y: Tensor) -> Tensor:
+    """a x + b y, in the dtype of x and y; a term whose coefficient is the float 0 is left out, whatever it holds."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return scale(a, x) + scale(b, y)
+    if a == 0.0:
+        return scale(b, y)
+    if b == 0.0:
+        return scale(a, x)
+    return torch.add(scale(a, x), y, alpha=b)
+
+
+def align(t: Tensor, x: Tensor) -> Tensor:
+    """A tensor of shape (B,) as float64 of shape (B, 1, ..., 1), to stand beside x of shape (B, *event)."""
+    return t.to(device=x.device, dtype=torch.float64).reshape(-1, *(1,) * (x.ndim - 1))
+
+
+F = TypeVar("F", bound=Callable[..., Tensor])
+
+
+def schedule(method: F) -> F:
+    """Lets a schedule written for float64 tensors take any time.
+
+    A float gives a float64 tensor of shape (); a tensor of any float dtype is computed in float64 and the result is
+    returned in its dtype, so that a float32 time loses nothing but the last rounding.
+    """
+
+    def of_any_time(self: Any, t: Time) -> Tensor:
+        if not isinstance(t, Tensor):
+            t = torch.tensor(t, dtype=torch.float64)
+        if t.dtype == torch.float64:
+            return method(self, t)
+        result = method(self, t.to(torch.float64))
+        return result.to(t.dtype) if t.is_floating_point() else result
+
+    of_any_time.__doc__ = method.__doc__
+    of_any_time.__name__ = method.__name__
+    of_any_time.__qualname__ = method.__qualname__
+    of_any_time.__wrapped__ = method  # type: ignore[attr-defined]
+    return of_any_time  # type: ignore[return-value]
+
+
+class NoiseSource(Protocol):
+    """What every function that draws random numbers takes: the one source of randomness, passed in.
+
+    See :mod:`sdekit.noise` for the implementations and for what ``stream`` means.
+    """
+
+    def __call__(self, x: Tensor, t: Any, s: Any, stream: Stream = "path") -> Tensor:
+        """A standard normal like x: the scaled Brownian increment over the interval between levels s and t."""
+
+    def normal(
+        self, shape: Sequence[int], *, stream: Stream, dtype: torch.dtype | None = None, device: Device = None
+    ) -> Tensor:
+        """Standard normals of the given shape (B, *event)."""
+
+    def uniform(self, n: int, *, stream: Stream, device: Device = None) -> Tensor:
+        """Numbers uniform on (0, 1), (n,) in float64: one a row."""
+
+    def rademacher(self, like: Tensor, *, stream: Stream) -> Tensor:
+        """Independent signs, +1 or -1, of the shape, dtype and device of a tensor."""
