@@ -6,7 +6,7 @@ Every message names the argument, what was given, and what would be right.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -73,29 +73,25 @@ def number(
     kind: type[InvalidArgument] = InvalidArgument,
 ) -> float:
     """The value as a finite float within the bounds, or a named error."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        if isinstance(value, Tensor) and value.ndim == 0:
-            value = value.item()
-        elif hasattr(value, "__float__") and not isinstance(value, (str, Tensor, bool)):
-            value = float(value)
-        else:
-            raise InvalidType(f"{owner}: {name} must be a number, got {describe(value)}")
-    value = float(value)
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
+        raise InvalidType(f"{owner}: {name} must be a number, got {describe(value)}")
+    result = float(value)
     bounds = []
-    ok = math.isfinite(value)
-    for bound, sign, holds in (
-        (above, ">", lambda b: value > b),
-        (at_least, ">=", lambda b: value >= b),
-        (below, "<", lambda b: value < b),
-        (at_most, "<=", lambda b: value <= b),
-    ):
+    ok = math.isfinite(result)
+    checks: tuple[tuple[float | None, str, Callable[[float], bool]], ...] = (
+        (above, ">", lambda b: result > b),
+        (at_least, ">=", lambda b: result >= b),
+        (below, "<", lambda b: result < b),
+        (at_most, "<=", lambda b: result <= b),
+    )
+    for bound, sign, holds in checks:
         if bound is not None:
             bounds.append(f"{sign} {bound:g}")
             ok = ok and holds(bound)
     if not ok:
         wanted = " and ".join(["finite", *bounds])
-        raise kind(f"{owner}: {name} must be {wanted}, got {name}={value:g}")
-    return value
+        raise kind(f"{owner}: {name} must be {wanted}, got {name}={result:g}")
+    return result
 
 
 def whole(owner: str, name: str, value: Any, *, at_least: int) -> int:
@@ -134,7 +130,7 @@ def finite_rows(owner: str, name: str, x: Tensor, kind: type[SDEKitError] = NonF
     """Raises an error that names the rows of x that hold a NaN or an infinity."""
     if bool(torch.isfinite(x).all()):
         return
-    bad = (~torch.isfinite(x).reshape(x.shape[0], -1).all(1)).nonzero().flatten().tolist()
+    bad = [i for i, fine in enumerate(torch.isfinite(x).reshape(x.shape[0], -1).all(1).tolist()) if not fine]
     rows = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
     raise kind(f"{owner}: {name} must be finite, got NaN or infinity in {len(bad)} of {x.shape[0]} rows (rows {rows})")
 

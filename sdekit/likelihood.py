@@ -104,8 +104,8 @@ class _FlowWithDensity:
         self.dimension = math.prod(event)
         self.probes = probes
 
-    def __call__(self, y: Tensor, t: Time) -> Tensor:
-        x = y[:, : self.dimension].reshape(-1, *self.event).detach()
+    def __call__(self, x: Tensor, t: Time) -> Tensor:
+        x = x[:, : self.dimension].reshape(-1, *self.event).detach()
         with torch.enable_grad():
             x.requires_grad_()
             v = self.flow(x, t)

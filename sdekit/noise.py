@@ -101,7 +101,8 @@ class KeyedNoise:
         self, shape: Sequence[int], *, stream: Stream, dtype: torch.dtype | None = None, device: Device = None
     ) -> Tensor:
         """Standard normals of the given shape (B, *event)."""
-        return self._normal(tuple(shape), self._draw(stream), dtype or torch.get_default_dtype(), torch.device(device or "cpu"))
+        kind = dtype or torch.get_default_dtype()
+        return self._normal(tuple(shape), self._draw(stream), kind, torch.device(device or "cpu"))
 
     def uniform(self, n: int, *, stream: Stream, device: Device = None) -> Tensor:
         """Numbers uniform on (0, 1), (n,) in float64: one a row."""
@@ -121,15 +122,14 @@ class KeyedNoise:
     def _words(self, rows: int, width: int, draw: _Draw, device: torch.device) -> tuple[Tensor, Tensor]:
         """Two 32-bit words a coordinate, each (rows, width) in int64."""
         if self.ids is not None and len(self.ids) != rows:
-            raise InvalidArgument(f"KeyedNoise: ids must name each row of the batch, got {len(self.ids)} ids for {rows} rows")
+            raise InvalidArgument(f"KeyedNoise: ids must name every row, got {len(self.ids)} ids for {rows} rows")
         ids = torch.arange(rows, device=device) if self.ids is None else self.ids.to(device)
         blocks = torch.arange((width + 1) // 2, device=device)
         low, high = (w.to(device).reshape(-1, 1) if isinstance(w, Tensor) else w for w in draw)
         key = (self._seed & MASK, self._seed >> 32)
         shape = (rows, len(blocks))
-        w = philox((blocks.expand(shape), ids[:, None].expand(shape), low, high), key)
-        first = torch.stack([w[0], w[2]], -1).reshape(rows, -1)[:, :width]
-        second = torch.stack([w[1], w[3]], -1).reshape(rows, -1)[:, :width]
+        w0, w1, w2, w3 = philox((blocks.expand(shape), ids[:, None].expand(shape), low, high), key)
+        first, second = (torch.stack(pair, -1).reshape(rows, -1)[:, :width] for pair in ([w0, w2], [w1, w3]))
         return first, second
 
     def _draw(self, stream: Stream, t: float | Tensor = 0.0, s: float | Tensor = 0.0) -> _Draw:
@@ -148,7 +148,7 @@ _Draw = tuple[Word, Word]
 MASK = 0xFFFFFFFF
 
 
-def philox(counter: tuple[Word, Word, Word, Word], key: tuple[int, int]) -> tuple[Word, Word, Word, Word]:
+def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
     """Philox 4x32-10: four 32-bit words from a counter of four and a key of two; python ints, or int64 tensors.
 
     Salmon et al. 2011, section 3.3 (doi 10.1145/2063384.2063405).
@@ -207,7 +207,7 @@ def _bits(t: float | Tensor) -> tuple[Word, Word]:
 
 def fold(seed: Seed) -> int:
     """A seed in [0, 2^63): a non-negative int as it is, several ints by a hash."""
-    if isinstance(seed, Sequence) and not isinstance(seed, str):
+    if isinstance(seed, (tuple, list)):
         text = ",".join(str(whole("Noise", "seed", part, at_least=0)) for part in seed)
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
     value = whole("Noise", "seed", seed, at_least=0)
@@ -223,7 +223,7 @@ def _check_ids(ids: Tensor | Sequence[int]) -> Tensor:
     ids = ids.to(device="cpu", dtype=torch.int64)
     if len(ids) and (int(ids.min()) < 0 or int(ids.max()) > MASK):
         raise InvalidArgument(f"KeyedNoise: ids must lie in [0, 2^32), got {int(ids.min())} to {int(ids.max())}")
-    if len(ids.unique()) != len(ids):
+    if len(set(ids.tolist())) != len(ids):
         raise InvalidArgument("KeyedNoise: ids must be distinct, got one twice: rows of one id would be equal")
     return ids
 

@@ -15,7 +15,7 @@ from .errors import InvalidArgument, InvalidType, describe, whole
 from .grids import Grid, levels
 from .models.base import Prediction, ScoreModel
 from .noise import KeyedNoise, Noise
-from .sdes.base import SDE, GaussianSDE, Level
+from .sdes.base import GaussianSDE, Level
 from .solvers.base import Solver, State, check_solver
 from .solvers.dpm_solver import DPMSolver
 from .solvers.euler_maruyama import EulerMaruyama
@@ -76,11 +76,41 @@ class Samples:
 
 @overload
 def sample(
-    model: ScoreModel, shape: Sequence[int] | None = ..., *, full: Literal[True], **settings: Any
+    model: ScoreModel,
+    shape: Sequence[int] | None = ...,
+    *,
+    solver: Solver | None = ...,
+    steps: int | None = ...,
+    grid: str | Grid | Tensor | Sequence[float] = ...,
+    x_T: Tensor | None = ...,
+    seed: int | Sequence[int] = ...,
+    noise: NoiseSource | None = ...,
+    denoise: bool | None = ...,
+    per_sample: bool = ...,
+    ids: Tensor | Sequence[int] | None = ...,
+    dtype: torch.dtype | None = ...,
+    device: Device = ...,
+    progress: bool = ...,
+    full: Literal[True],
 ) -> Samples: ...
 @overload
 def sample(
-    model: ScoreModel, shape: Sequence[int] | None = ..., *, full: Literal[False] = ..., **settings: Any
+    model: ScoreModel,
+    shape: Sequence[int] | None = ...,
+    *,
+    solver: Solver | None = ...,
+    steps: int | None = ...,
+    grid: str | Grid | Tensor | Sequence[float] = ...,
+    x_T: Tensor | None = ...,
+    seed: int | Sequence[int] = ...,
+    noise: NoiseSource | None = ...,
+    denoise: bool | None = ...,
+    per_sample: bool = ...,
+    ids: Tensor | Sequence[int] | None = ...,
+    dtype: torch.dtype | None = ...,
+    device: Device = ...,
+    progress: bool = ...,
+    full: Literal[False] = ...,
 ) -> Tensor: ...
 def sample(
     model: ScoreModel,
@@ -131,7 +161,7 @@ def sample(
     run = levels(model.sde, grid, steps, denoise=denoise)
     place = _check_device(model, device, x_T)
     if per_sample and noise is not None:
-        raise InvalidArgument("sample: noise must be left out with per_sample=True, which draws from KeyedNoise(seed, ids)")
+        raise InvalidArgument("sample: noise must be left out with per_sample=True, which is KeyedNoise(seed, ids)")
     if ids is not None and not per_sample:
         raise InvalidArgument("sample: ids need per_sample=True, got per_sample=False")
     if x_T is None:
@@ -188,7 +218,7 @@ def _chunked(
     device: torch.device,
     progress: bool,
 ) -> Samples:
-    """Rows in chunks of one shape, row ``id`` in slot ``id mod CHUNK``: what stands beside a row never changes its bits."""
+    """Rows in chunks of one shape, row ``id`` in slot ``id mod CHUNK``: its mates never change its bits."""
     ids = noise.ids
     assert ids is not None
     x = torch.empty(shape, dtype=dtype, device=device)
@@ -214,7 +244,7 @@ class Counted(ScoreModel):
 
     def __init__(self, model: ScoreModel, rows: int, index: Tensor | None = None, tally: Tally | None = None):
         super().__init__()
-        object.__setattr__(self, "model", model)  # not a submodule: nothing of the model is registered twice
+        self._model = (model,)  # in a tuple, not a submodule: nothing of the model is registered twice
         self.sde = model.sde
         self.evaluations = model.evaluations
         self.count = rows
@@ -229,7 +259,7 @@ class Counted(ScoreModel):
             if self.tally.rows is None:
                 self.tally.rows = torch.zeros(self.count, dtype=torch.int64, device=x.device)
             self.tally.rows[self.index] += self.evaluations
-        prediction: Prediction = self.model(x, t, **condition)
+        prediction: Prediction = self._model[0](x, t, **condition)
         return prediction
 
     forward = __call__
@@ -237,7 +267,7 @@ class Counted(ScoreModel):
     def rows(self, index: Tensor) -> Counted:
         """The model of some rows, whose evaluations count for these rows."""
         chosen = index if self.index is None else self.index[index]
-        return Counted(self.model.rows(index), self.count, chosen, self.tally)
+        return Counted(self._model[0].rows(index), self.count, chosen, self.tally)
 
     @property
     def nfe(self) -> int | Tensor:
@@ -291,10 +321,12 @@ def _check_device(model: ScoreModel, device: Device, x_T: Tensor | None) -> torc
     try:
         wanted = None if device is None else torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise InvalidArgument(f"sample: device must be a torch device such as 'cpu' or 'cuda', got {device!r}") from error
+        raise InvalidArgument(f"sample: device must be one such as 'cpu' or 'cuda', got {device!r}") from error
     there = model.device
     if wanted is None:
         return there or (x_T.device if isinstance(x_T, Tensor) else torch.device("cpu"))
     if there is not None and (there.type != wanted.type or (wanted.index not in (None, there.index))):
-        raise InvalidArgument(f"sample: device must be the model's, {there}, got {wanted}; move it first: model.to({str(wanted)!r})")
+        raise InvalidArgument(
+            f"sample: device must be the model's, {there}, got {wanted}; move it first: model.to({str(wanted)!r})"
+        )
     return there or wanted

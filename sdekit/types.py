@@ -6,6 +6,7 @@ A schedule value is a python float where the time is one number for the whole ba
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -70,16 +71,14 @@ def align(t: Tensor, x: Tensor) -> Tensor:
     return t.to(device=x.device, dtype=torch.float64).reshape(-1, *(1,) * (x.ndim - 1))
 
 
-F = TypeVar("F", bound=Callable[..., Tensor])
-
-
-def schedule(method: F) -> F:
+def schedule(method: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Time], Tensor]:
     """Lets a schedule written for float64 tensors take any time.
 
     A float gives a float64 tensor of shape (); a tensor of any float dtype is computed in float64 and the result is
     returned in its dtype, so that a float32 time loses nothing but the last rounding.
     """
 
+    @functools.wraps(method)
     def of_any_time(self: Any, t: Time) -> Tensor:
         if not isinstance(t, Tensor):
             t = torch.tensor(t, dtype=torch.float64)
@@ -88,11 +87,7 @@ def schedule(method: F) -> F:
         result = method(self, t.to(torch.float64))
         return result.to(t.dtype) if t.is_floating_point() else result
 
-    of_any_time.__doc__ = method.__doc__
-    of_any_time.__name__ = method.__name__
-    of_any_time.__qualname__ = method.__qualname__
-    of_any_time.__wrapped__ = method  # type: ignore[attr-defined]
-    return of_any_time  # type: ignore[return-value]
+    return of_any_time
 
 
 class NoiseSource(Protocol):

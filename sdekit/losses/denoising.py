@@ -71,7 +71,7 @@ class DenoisingScoreMatching:
         eps = noise.normal(x0.shape, stream="loss", dtype=x0.dtype, device=x0.device)
         x = lincomb(level.alpha, x0, level.sigma, eps)
         error = (model(x, level, **condition).eps - eps).square().reshape(len(x0), -1)
-        per_row = error.mean(1) if self.reduction == "mean" else error.sum(1)
+        per_row: Tensor = error.mean(1) if self.reduction == "mean" else error.sum(1)
         w = weight(level)
         for value in (w, factor):
             if isinstance(value, Tensor):
@@ -79,4 +79,3 @@ class DenoisingScoreMatching:
             elif value != 1.0:
                 per_row = per_row * value
         return per_row
-

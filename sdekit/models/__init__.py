@@ -3,7 +3,7 @@
 from .base import GaussianPrediction, Given, Prediction, ScoreModel, ScorePrediction
 from .function import FromFunction
 from .mixture import GaussianMixture
-from .parametrisations import X0, Epsilon, Karras, Parametrisation, Scaling, ScaledScore, Score, VPrediction
+from .parametrisations import X0, Epsilon, Karras, Parametrisation, ScaledScore, Scaling, Score, VPrediction
 from .parametrised import Parametrised
 
 __all__ = [

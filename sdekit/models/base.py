@@ -222,7 +222,9 @@ class Given(ScoreModel):
 def gaussian(owner: str, sde: SDE) -> GaussianSDE:
     """The process where it has alpha and sigma, else a named error."""
     if not isinstance(sde, GaussianSDE):
-        raise UnsupportedCombination(f"{owner}: sde must be a GaussianSDE (one with alpha and sigma), got {describe(sde)}")
+        raise UnsupportedCombination(
+            f"{owner}: sde must be a GaussianSDE (one with alpha and sigma), got {describe(sde)}"
+        )
     return sde
 
 

@@ -43,7 +43,7 @@ class FromFunction(ScoreModel):
         velocity: Function | None = None,
     ):
         super().__init__()
-        given = {k: v for k, v in dict(eps=eps, score=score, x0=x0, velocity=velocity).items() if v is not None}
+        given = {k: v for k, v in {"eps": eps, "score": score, "x0": x0, "velocity": velocity}.items() if v is not None}
         if len(given) != 1:
             raise InvalidArgument(
                 f"FromFunction: exactly one of eps, score, x0, velocity must be given, got {', '.join(given) or 'none'}"

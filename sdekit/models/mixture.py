@@ -56,7 +56,7 @@ class GaussianMixture(ScoreModel):
         self.register_buffer("vectors", vectors)
 
     def _parts(self, x: Tensor, level: GaussianLevel) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """In the eigenbasis of each C_k: x - alpha mu_k, C_k and V_k, each (B or 1, K, D); and log w_k N(x; ...), (B, K)."""
+        """In the eigenbasis of each C_k: x - alpha mu_k, C_k, V_k; and the joint log-density of x and k, (B, K)."""
         if x.shape[1:] != self.event:
             raise InvalidArgument(f"GaussianMixture: x must be of shape (B, *{self.event}), got {tuple(x.shape)}")
         alpha, sigma = (
@@ -101,9 +101,7 @@ class GaussianMixture(ScoreModel):
         """n draws of p_t, or of the data themselves without t: (n, *event) in the mixture's dtype."""
         u = noise.uniform(n, stream="component", device=self.means.device)
         k = torch.searchsorted(self.weights.to(torch.float64).cumsum(0), u).clamp(max=len(self.weights) - 1)
-        z = noise.normal(
-            (n, self.means.shape[1]), stream="data", dtype=self.means.dtype, device=self.means.device
-        )
+        z = noise.normal((n, self.means.shape[1]), stream="data", dtype=self.means.dtype, device=self.means.device)
         # one product a component: no (n, D, D) tensor
         x0 = self.means[k]
         for i in range(len(self.weights)):

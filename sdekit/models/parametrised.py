@@ -34,7 +34,9 @@ class Parametrised(ScoreModel):
     def __init__(self, network: nn.Module | Callable[..., Tensor], sde: SDE, parametrisation: Parametrisation):
         super().__init__()
         if not callable(network):
-            raise InvalidType(f"Parametrised: network must be a module or a callable (x, label), got {describe(network)}")
+            raise InvalidType(
+                f"Parametrised: network must be a module or a callable (x, label), got {describe(network)}"
+            )
         self.sde = gaussian("Parametrised", sde)
         self.parametrisation = check(parametrisation)
         self.network = network

@@ -17,8 +17,8 @@ from .base import Divisible, Field, ODEMethod, Stats, Tableau
 class Adaptive(ODEMethod, ABC):
     """An embedded Runge-Kutta pair; each row of the batch has its own time, step and error control.
 
-    A row's step is accepted where every coordinate's error estimate is within atol + rtol max(|x|, |x'|), and the next
-    is h min(10, max(0.2, 0.9 r^-0.14 r_before^0.08)), with r the largest ratio of estimate and tolerance: Gustafsson's
+    A row's step is accepted where every coordinate's error estimate is within atol + rtol max(|x|, |x'|), and the
+    next is h min(10, max(0.2, 0.9 r^-0.14 r_before^0.08)), with r the largest ratio of estimate and tolerance: Gustafsson's
     PI control (Hairer & Wanner 1996, section IV.2, eq. 2.43c). What a row returns does not depend on its batch mates.
     The host waits for the device once a step.
 
@@ -31,7 +31,7 @@ class Adaptive(ODEMethod, ABC):
     max_steps: int = 100_000
 
     tableau: ClassVar[Tableau]
-    evaluations: ClassVar[None] = None
+    evaluations = None
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
@@ -40,7 +40,7 @@ class Adaptive(ODEMethod, ABC):
         whole(owner, "max_steps", self.max_steps, at_least=1)
 
     def advance(self, field: Field, x: Tensor, t: float, s: float) -> tuple[Tensor, Stats]:
-        """x at s, from x of shape (B, *event) at t; Stats hold (B,) evaluations and the error estimates of x's shape."""
+        """x at s, from x of shape (B, *event) at t; the stats are per row, and per coordinate for the error."""
         run = _Run(self, field, x, t, s)
         for _ in range(self.max_steps):
             if not run.step():
@@ -95,7 +95,8 @@ class _Run:
         bad = ~torch.isfinite(self.slope).all(1)
         if bool(bad.any()):
             rows = bad.nonzero()[:8, 0].tolist()
-            raise NonFiniteError(f"{type(self.method).__name__}: the field must be finite, got NaN or infinity at rows {rows}")
+            owner = type(self.method).__name__
+            raise NonFiniteError(f"{owner}: the field must be finite, got NaN or infinity at rows {rows}")
 
     def _first_step(self) -> Tensor:
         """Hairer, Norsett & Wanner 1993, section II.4, row by row."""
@@ -107,7 +108,9 @@ class _Run:
         ahead = self._slope(self.x + self._times(h0, self.slope), self.t + self.sign * h0)
         bend = ((ahead - self.slope) / tolerance).abs().amax(1).double() / h0 if self.x.shape[1] else self.ratio
         steep = torch.maximum(slope, torch.nan_to_num(bend, nan=torch.inf))
-        h1 = torch.where(steep <= 1e-15, (1e-3 * h0).clamp(min=1e-6 * self.span), (0.01 / steep) ** (1 / (self.method.order)))
+        h1 = torch.where(
+            steep <= 1e-15, (1e-3 * h0).clamp(min=1e-6 * self.span), (0.01 / steep) ** (1 / (self.method.order))
+        )
         return torch.minimum(torch.minimum(100 * h0, h1), torch.full_like(h0, self.span))
 
     def _times(self, h: Tensor, slope: Tensor) -> Tensor:
@@ -117,7 +120,7 @@ class _Run:
         """One trial step of every row under way; False where none is left."""
         if not len(self.index):
             return False
-        c, a, b, e = self.method.tableau
+        c, a, _, e = self.method.tableau
         left = (self.end - self.t).abs()
         last = self.h >= left * (1 - 1e-12)
         h = torch.where(last, left, self.h)
@@ -140,7 +143,9 @@ class _Run:
         self.x = torch.where(keep, x, self.x)
         self.slope = torch.where(keep, stages[-1], self.slope)
         self.ratio = torch.where(taken, bounded.clamp(min=1e-4), self.ratio)
-        self.t = torch.where(taken, torch.where(last, torch.full_like(self.t, self.end), self.t + self.sign * h), self.t)
+        self.t = torch.where(
+            taken, torch.where(last, torch.full_like(self.t, self.end), self.t + self.sign * h), self.t
+        )
         self.h = h * factor
         self._arrive(taken & last)
         return bool(len(self.index))
@@ -191,7 +196,7 @@ class Dopri5(Adaptive):
     Example: ``x, stats = Dopri5(rtol=1e-8, atol=1e-8).advance(lambda x, t: -x, x, 0.0, 1.0)``.
     """
 
-    order: ClassVar[int] = 5
+    order = 5
     tableau: ClassVar[Tableau] = Tableau(
         c=(0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0),
         a=(

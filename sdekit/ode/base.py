@@ -36,7 +36,7 @@ class Stats(NamedTuple):
 
 
 class Tableau(NamedTuple):
-    """A Butcher tableau: nodes c, stages a, weights b, and the weights e of the error estimate (b minus the embedded b)."""
+    """A Butcher tableau: nodes c, stages a, weights b, and weights e of the error estimate."""
 
     c: tuple[float, ...]
     a: tuple[tuple[float, ...], ...]

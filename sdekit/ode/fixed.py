@@ -56,7 +56,7 @@ def _advance(x: Tensor, h: float, weights: tuple[float, ...], stages: list[Tenso
 class Euler(FixedStep):
     """Euler's method, order 1: x' = x + h field(x, t)."""
 
-    order: ClassVar[int] = 1
+    order = 1
     tableau: ClassVar[Tableau] = Tableau((0.0,), ((),), (1.0,))
 
 
@@ -64,7 +64,7 @@ class Euler(FixedStep):
 class Heun(FixedStep):
     """Heun's method, order 2: the mean of the slopes at both ends, the far one found by an Euler step."""
 
-    order: ClassVar[int] = 2
+    order = 2
     tableau: ClassVar[Tableau] = Tableau((0.0, 1.0), ((), (1.0,)), (0.5, 0.5))
 
 
@@ -72,7 +72,7 @@ class Heun(FixedStep):
 class RK4(FixedStep):
     """The classical Runge-Kutta method, order 4.  (Kutta 1901; Hairer, Norsett & Wanner 1993, table II.1.2.)"""
 
-    order: ClassVar[int] = 4
+    order = 4
     tableau: ClassVar[Tableau] = Tableau(
         (0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)
     )

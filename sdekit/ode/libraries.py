@@ -27,7 +27,8 @@ class TorchDiffEq(ODEMethod):
     """A method of torchdiffeq, by its name there: ``TorchDiffEq("dopri5", rtol=1e-7, atol=1e-7)``.
 
     One step and one error norm serve the whole batch: a row's result depends on its batch mates. ``options`` goes to
-    torchdiffeq as it is (``{"step_size": 0.01}`` for its fixed-step methods).  (Chen 2018, github.com/rtqichen/torchdiffeq.)
+    torchdiffeq as it is (``{"step_size": 0.01}`` for its fixed-step methods).
+    (Chen 2018, github.com/rtqichen/torchdiffeq.)
     """
 
     name: str = "dopri5"
@@ -52,7 +53,7 @@ class TorchDiffEq(ODEMethod):
 
     def advance(self, field: Field, x: Tensor, t: float, s: float) -> tuple[Tensor, Stats]:
         """x at s, from x of shape (B, *event) at t."""
-        from torchdiffeq import odeint  # type: ignore[import-untyped]
+        from torchdiffeq import odeint
 
         counted = _Counted(field)
         if not len(x):
@@ -85,7 +86,7 @@ class SciPy(ODEMethod):
         number("SciPy", "rtol", self.rtol, at_least=0.0)
         number("SciPy", "atol", self.atol, above=0.0)
         if self.rtol < 1e-13:
-            raise InvalidArgument(f"SciPy: rtol must be at least 1e-13 (100 float64 epsilons, SciPy's floor), got {self.rtol:g}")
+            raise InvalidArgument(f"SciPy: rtol must be at least 1e-13, near SciPy's floor, got {self.rtol:g}")
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -99,7 +100,7 @@ class SciPy(ODEMethod):
 
     def advance(self, field: Field, x: Tensor, t: float, s: float) -> tuple[Tensor, Stats]:
         """x at s, from x of shape (B, *event) at t."""
-        from scipy.integrate import solve_ivp  # type: ignore[import-untyped]
+        from scipy.integrate import solve_ivp
 
         counted = _Counted(field)
 

@@ -6,4 +6,15 @@ from .subvp import SubVPSDE
 from .ve import VESDE
 from .vp import VPSDE
 
-__all__ = ["EDMSDE", "SDE", "GaussianLevel", "GaussianSDE", "Level", "NormalPrior", "Prior", "SubVPSDE", "VESDE", "VPSDE"]
+__all__ = [
+    "EDMSDE",
+    "SDE",
+    "GaussianLevel",
+    "GaussianSDE",
+    "Level",
+    "NormalPrior",
+    "Prior",
+    "SubVPSDE",
+    "VESDE",
+    "VPSDE",
+]

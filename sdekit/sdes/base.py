@@ -53,10 +53,10 @@ class Level:
 
 
 class GaussianLevel(Level):
-    """One point of a Gaussian process: alpha, sigma, log_snr = log(alpha^2 / sigma^2), f and g2, as float or (B, 1, ..., 1).
+    """One point of a Gaussian process: alpha, sigma, log_snr, f and g2, each a float or (B, 1, ..., 1).
 
-    f = d log(alpha) / dt and g2 = d(sigma^2)/dt - 2 f sigma^2 are derivatives: they are taken when first asked for,
-    once for all the levels of a grid.
+    log_snr = log(alpha^2 / sigma^2). f = d log(alpha) / dt and g2 = d(sigma^2)/dt - 2 f sigma^2 are derivatives: they
+    are taken when first asked for, once for all the levels of a grid.
 
     ``clean`` marks the end of the process, alpha = 1 and sigma = 0, where a grid with ``denoise=True`` ends.
     """
@@ -291,14 +291,24 @@ class GaussianSDE(SDE):
         return self.levels(torch.tensor([float(t)], dtype=torch.float64))[0]
 
     def _level(self, t: Tensor) -> GaussianLevel:
-        return GaussianLevel(self, t, self.alpha(t), self.sigma(t), self.log_snr(t), functools.cache(lambda: self.rates(t)))
+        return GaussianLevel(
+            self, t, self.alpha(t), self.sigma(t), self.log_snr(t), functools.cache(lambda: self.rates(t))
+        )
 
     def levels(self, times: Tensor) -> list[GaussianLevel]:  # type: ignore[override]
         """The levels of a whole grid, (N,) -> N levels of python floats, computed at once in float64 on the host."""
         t = times.detach().to(device="cpu", dtype=torch.float64)
-        values = torch.stack([t, self.alpha(t), self.sigma(t), self.log_snr(t)], 1).tolist()
-        rates = functools.cache(lambda: torch.stack(self.rates(t), 1).tolist())
-        return [GaussianLevel(self, *row, lambda i=i: tuple(rates()[i])) for i, row in enumerate(values)]  # type: ignore[misc]
+        columns = (t.tolist(), self.alpha(t).tolist(), self.sigma(t).tolist(), self.log_snr(t).tolist())
+        rates = functools.cache(lambda: torch.stack(self.rates(t)).tolist())
+
+        def rate(i: int) -> tuple[Scalar, Scalar]:
+            f, g2 = rates()
+            return f[i], g2[i]
+
+        return [
+            GaussianLevel(self, time, alpha, sigma, log_snr, functools.partial(rate, i))
+            for i, (time, alpha, sigma, log_snr) in enumerate(zip(*columns, strict=True))
+        ]
 
     def clean(self) -> GaussianLevel:
         """The level alpha = 1, sigma = 0: the data themselves."""
@@ -336,13 +346,14 @@ class GaussianSDE(SDE):
         On DDPM's and NCSN's own tables these are Song et al. 2021, appendix E: (sqrt(1 - beta) - 1) x with sqrt(beta),
         and 0 with sqrt(sigma_t^2 - sigma_s^2).
         """
-        assert isinstance(t, GaussianLevel) and isinstance(s, GaussianLevel)
+        assert isinstance(t, GaussianLevel)
+        assert isinstance(s, GaussianLevel)
         ratio, std = self.transition(s, t)
         return scale(ratio - 1.0, x), std
 
     @property
     def prior(self) -> Prior:
-        """N(alpha_T m, alpha_T^2 v^2 + sigma_T^2) where ``with_prior`` gave the data's mean m and std v; else the standard one."""
+        """N(alpha_T mean, alpha_T^2 std^2 + sigma_T^2) where ``with_prior`` gave them, else the standard prior."""
         if self._data is None:
             return self._standard_prior()
         mean, std = self._data
@@ -390,7 +401,7 @@ def _moment(name: str, value: float | Tensor, positive: bool = False) -> float |
         return number("with_prior", name, value, at_least=0.0 if positive else None)
     if not bool(torch.isfinite(value).all()) or (positive and not bool((value >= 0).all())):
         wanted = "finite and >= 0" if positive else "finite"
-        raise InvalidArgument(f"with_prior: {name} must be {wanted} in every coordinate, got {describe(value)} with {value}")
+        raise InvalidArgument(f"with_prior: {name} must be {wanted} in every coordinate, got {value}")
     return value
 
 

@@ -25,7 +25,7 @@ class SubVPSDE(GaussianSDE):
 
     beta_min: float = 0.1
     beta_max: float = 20.0
-    t_min: float = 1e-4
+    t_min: float = 1e-3
     t_max: float = 1.0
 
     def __post_init__(self) -> None:

@@ -60,7 +60,7 @@ def check_betas(owner: str, beta_min: float, beta_max: float) -> None:
     number(owner, "beta_min", beta_min, at_least=0.0, kind=ScheduleError)
     number(owner, "beta_max", beta_max, above=0.0, kind=ScheduleError)
     if beta_min > beta_max:
-        raise ScheduleError(f"{owner}: beta_max must not be below beta_min, got beta_min={beta_min:g}, beta_max={beta_max:g}")
+        raise ScheduleError(f"{owner}: beta_max must reach beta_min, got beta_min={beta_min:g}, beta_max={beta_max:g}")
 
 
 def solve_linear_beta(integral: Tensor, beta_min: float, beta_max: float) -> Tensor:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from ..models.base import ScoreModel
 from ..sdes.base import Level
-from ..types import NoiseSource, expm1, lincomb, sqrt, exp
+from ..types import NoiseSource, exp, expm1, lincomb, sqrt
 from .base import GaussianSolver, State, predict
 
 
@@ -21,13 +21,13 @@ class Ancestral(GaussianSolver):
     variance (arXiv:2006.11239); on VE, NCSN's of Song et al. 2021, appendix F, eq. 47 (arXiv:2011.13456).
     """
 
-    order: ClassVar[float] = 1
-    stochastic: ClassVar[bool] = True
-    evaluations: ClassVar[int] = 1
+    order = 1
+    stochastic = True
+    evaluations = 1
 
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s; the model's x0 where s is clean."""
-        p, t = predict(model, state)
+        p, t, s = predict(model, state, s)
         if s.clean:
             return State(p.x0, s)
         gap = t.log_snr - s.log_snr

@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from torch import Tensor
 
 from ..errors import InvalidType, UnsupportedCombination, describe
-from ..models.base import Prediction, ScoreModel
+from ..models.base import GaussianPrediction, ScoreModel
 from ..sdes.base import GaussianLevel, GaussianSDE, Level
 from ..types import NoiseSource
 
@@ -16,7 +16,7 @@ M = TypeVar("M")
 
 
 class State(NamedTuple, Generic[M]):
-    """Where a run stands: x of shape (B, *event), its level, and what a multistep solver remembers (None at the start)."""
+    """Where a run stands: x of shape (B, *event), its level, and a multistep solver's memory, None at the start."""
 
     x: Tensor
     level: Level
@@ -41,7 +41,7 @@ class Solver(ABC):
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s."""
 
-    def check(self, model: ScoreModel) -> None:
+    def check(self, model: ScoreModel) -> None:  # noqa: B027 - a hook
         """Raises UnsupportedCombination where the solver cannot serve the model's process; called before a run."""
 
 
@@ -57,9 +57,9 @@ class GaussianSolver(Solver, ABC):
             )
 
 
-def predict(model: ScoreModel, state: State[Any]) -> tuple[Prediction, GaussianLevel]:
-    """The model's prediction at the state and its level, for solvers written in alpha and sigma."""
-    return model(state.x, state.level), state.level  # type: ignore[return-value]
+def predict(model: ScoreModel, state: State[Any], s: Level) -> tuple[GaussianPrediction, GaussianLevel, GaussianLevel]:
+    """The model's prediction at the state, its level t, and s: for solvers written in alpha and sigma."""
+    return model(state.x, state.level), state.level, s  # type: ignore[return-value]
 
 
 def check_solver(value: object) -> Solver:

@@ -37,7 +37,7 @@ class DDIM(GaussianSolver):
 
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s; the model's x0 where s is clean."""
-        p, t = predict(model, state)
+        p, t, s = predict(model, state, s)
         if s.clean:
             return State(p.x0, s)
         if not self.eta:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from torch import Tensor
 
 from ..errors import InvalidArgument, whole
 from ..models.base import ScoreModel
 from ..sdes.base import Level
-from ..types import NoiseSource, Scalar, exp, expm1, lincomb, scale
+from ..types import NoiseSource, Scalar, exp, expm1, lincomb
 from .base import GaussianSolver, State, predict
 
 
@@ -31,14 +30,14 @@ class DPMSolver(GaussianSolver):
         if whole("DPMSolver", "order", self.order, at_least=1) > 2:
             raise InvalidArgument(f"DPMSolver: order must be 1 or 2, got order={self.order}")
 
-    stochastic: ClassVar[bool] = False
-    evaluations: ClassVar[int] = 1
+    stochastic = False
+    evaluations = 1
 
     def step(
         self, model: ScoreModel, state: State[tuple[Tensor, Scalar]], s: Level, noise: NoiseSource
     ) -> State[tuple[Tensor, Scalar]]:
         """The state at the level s; the model's x0 where s is clean."""
-        p, t = predict(model, state)
+        p, t, s = predict(model, state, s)
         x0 = p.x0
         if s.clean:
             return State(x0, s)

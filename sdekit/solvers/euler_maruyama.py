@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from ..models.base import ScoreModel
 from ..sdes.base import Level
@@ -20,9 +20,9 @@ class EulerMaruyama(Solver):
     Song et al. 2021, eq. 6 (arXiv:2011.13456); Anderson 1982. For any process with drift and diffusion.
     """
 
-    order: ClassVar[float] = 1
-    stochastic: ClassVar[bool] = True
-    evaluations: ClassVar[int] = 1
+    order = 1
+    stochastic = True
+    evaluations = 1
 
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s; Tweedie's x0 where s is clean."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import add
 
-from ..models.base import ScoreModel
+from ..models.base import GaussianPrediction, ScoreModel
 from ..sdes.base import Level
 from ..types import NoiseSource, lincomb
 from .base import GaussianSolver, State, predict
@@ -23,16 +23,16 @@ class Heun(GaussianSolver):
     Karras et al. 2022, algorithm 1 (arXiv:2206.00364), on any Gaussian process.
     """
 
-    order: ClassVar[float] = 2
-    stochastic: ClassVar[bool] = False
-    evaluations: ClassVar[int] = 2
+    order = 2
+    stochastic = False
+    evaluations = 2
 
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s; the model's x0 where s is clean."""
-        p, t = predict(model, state)
+        p, t, s = predict(model, state, s)
         if s.clean:
             return State(p.x0, s)
-        there = model(p.mix(s.alpha, s.sigma), s)
+        there: GaussianPrediction = model(p.mix(s.alpha, s.sigma), s)
         slope = add(p.eps, there.eps)
         ratio = s.alpha / t.alpha
         return State(lincomb(ratio, state.x, 0.5 * (s.sigma - ratio * t.sigma), slope), s)

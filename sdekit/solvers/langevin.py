@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 
 from ..errors import UnsupportedCombination, number, one_of, whole
@@ -44,17 +43,17 @@ class Langevin(Solver):
     x <- x + h score(x, s) + sqrt(2 h) z,   ``steps`` times,   h = 2 snr^2 sigma_s^2.
 
     On a Gaussian of variance v its stationary variance is v / (1 - h / 2v), 2.6 % too large at snr = 0.16. The step
-    is a function of the level, so that no row depends on its batch mates; ``step_size="batch"`` is the rule of Song et al.
-    2021, algorithms 4 and 5 (arXiv:2011.13456), whose norms are averaged over the batch; a function (prediction, z,
-    snr) is any other. The step to the clean level is Tweedie's x0.
+    is a function of the level, so that no row depends on its batch mates; ``step_size="batch"`` is the rule of Song
+    et al. 2021, algorithms 4 and 5 (arXiv:2011.13456), whose norms are averaged over the batch; a function
+    (prediction, z, snr) is any other. As a sampler of its own it needs several ``steps`` a level to keep up. The step to the clean level is Tweedie's x0.
     """
 
     snr: float = 0.16
     steps: int = 1
     step_size: str | StepSize = "level"
 
-    order: ClassVar[None] = None
-    stochastic: ClassVar[bool] = True
+    order = None
+    stochastic = True
 
     def __post_init__(self) -> None:
         number("Langevin", "snr", self.snr, above=0.0)

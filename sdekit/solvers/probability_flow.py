@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import InvalidType, describe
+from ..errors import InvalidType, UnsupportedCombination, describe
 from ..models.base import ScoreModel
 from ..ode.adaptive import Dopri5
 from ..ode.base import ODEMethod
@@ -66,5 +66,6 @@ class ProbabilityFlow(Solver):
         x, t, _ = state
         if s.clean:
             return State(model(x, t).x0, s)
-        assert isinstance(t.t, float) and isinstance(s.t, float)
+        if isinstance(t.t, Tensor) or isinstance(s.t, Tensor):
+            raise UnsupportedCombination(f"{self}: needs one time for the whole batch, got a time per row")
         return State(self.method.advance(Flow(model), x, t.t, s.t)[0], s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from ..models.base import ScoreModel
 from ..sdes.base import Level
@@ -13,17 +13,18 @@ from .base import Solver, State
 
 @dataclass(frozen=True)
 class ReverseDiffusion(Solver):
-    """The reverse SDE discretised as the forward one is: with the forward step's increment f and noise std G over [s, t],
+    """The reverse SDE discretised as the forward one is.
 
+    With the increment f and the noise's std G of the forward step s -> t,
     x_s = x - f(x) + G^2 score + G z.
 
     Song et al. 2021, appendix E, eq. 46 (arXiv:2011.13456). A Gaussian process gives its exact kernel, f = (alpha_t /
     alpha_s - 1) x and G^2 = var(x_t | x_s), which is DDPM's and NCSN's discretisation; any other Euler-Maruyama's.
     """
 
-    order: ClassVar[float] = 1
-    stochastic: ClassVar[bool] = True
-    evaluations: ClassVar[int] = 1
+    order = 1
+    stochastic = True
+    evaluations = 1
 
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s; Tweedie's x0 where s is clean."""
