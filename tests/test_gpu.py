@@ -1,0 +1,64 @@
+"""On a CUDA device: the same laws, and loops that never wait for it."""
+
+import pytest
+import torch
+from problems import F64, gaussians, last, mixture
+from subjects import solvers
+
+import sdekit as sk
+from sdekit import networks
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("solver", solvers())
+def test_a_fixed_grid_loop_never_synchronises(solver):
+    """``torch.cuda.set_sync_debug_mode("error")`` around every step, with a network and a conditional label."""
+    if solver.evaluations is None:
+        pytest.skip("adaptive methods wait once a step, and say so")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = sk.ddpm(networks.MLP((2,))).cuda()
+    x_T = torch.zeros(8, 2, device="cuda")
+    noise = sk.Noise(0)
+    noise.normal((1,), stream="warm", device="cuda")
+    states = sk.trajectory(model, solver, x_T, "log_snr", noise, steps=5)
+    with torch.no_grad():
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            x = last(states).x
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert bool(torch.isfinite(x).all())
+
+
+@pytest.mark.parametrize("solver", solvers())
+def test_the_gpu_follows_the_cpu(solver):
+    """The same keyed noise in float64: the same samples to 1e-9."""
+    ends = []
+    for device in ("cpu", "cuda"):
+        model = mixture(sk.VPSDE()).to(device)
+        steps = 50 if solver.evaluations is not None else 2
+        ends.append(sk.sample(model, (64, 2), solver=solver, steps=steps, seed=3, per_sample=True).cpu())
+    assert float((ends[0] - ends[1]).abs().median()) < 1e-9
+
+
+def test_keyed_noise_is_the_same_bits_on_every_device():
+    """Additions, multiplications, divisions and square roots of float64 alone are rounded alike everywhere."""
+    a, b = (sk.KeyedNoise(5).normal((1000, 33), stream="z", dtype=F64, device=d).cpu() for d in ("cpu", "cuda"))
+    assert torch.equal(a, b)
+
+
+def test_likelihood_on_the_gpu():
+    """1e-6 nats on the device, too."""
+    model = mixture(sk.VPSDE()).cuda()
+    x = model.sample(8, sk.Noise(0), t=model.sde.t_min)
+    r = sk.log_likelihood(model, x, tol="tight", prior=lambda x: model.log_prob(x, 1.0))
+    assert float((r.log_prob - model.log_prob(x, model.sde.t_min)).abs().max()) < 1e-6
+
+
+def test_training_loss_on_the_gpu():
+    """Denoising score matching of a batch on the device."""
+    x0 = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)).cuda()
+    loss = sk.losses.DenoisingScoreMatching()(gaussians(sk.VPSDE()), x0, sk.Noise(0))
+    assert loss.device.type == "cuda"

@@ -1,0 +1,248 @@
+"""``sample`` and ``trajectory``: their settings, their doors, and what they leave as it was."""
+
+import pytest
+import torch
+from problems import F64, last, mixture
+from subjects import solvers
+
+import sdekit as sk
+from sdekit.solvers import DDIM, Ancestral, DPMSolver, Heun, ProbabilityFlow, State
+
+
+def test_sample_is_the_last_state_of_the_trajectory():
+    """One loop runs both."""
+    model = mixture(sk.VPSDE())
+    x_T = sk.Noise(1).normal((5, 2), stream="x", dtype=F64)
+    states = list(sk.trajectory(model, Ancestral(), x_T, "log_snr", sk.Noise(3), steps=7))
+    assert len(states) == 8
+    assert torch.equal(states[0].x, x_T)
+    assert all(isinstance(state, State) for state in states)
+    assert states[0].level.t == 1.0
+    assert states[-1].level.clean
+    x = sk.sample(model, x_T=x_T, solver=Ancestral(), steps=7, noise=sk.Noise(3))
+    assert torch.equal(x, states[-1].x)
+    assert torch.equal(states[0].x, x_T)
+
+
+def test_the_same_seed_gives_the_same_samples_and_another_others():
+    """And the seed may be several numbers."""
+    model = mixture(sk.VPSDE())
+    a, b, c = (sk.sample(model, (8, 2), solver=Ancestral(), steps=5, seed=s) for s in (3, 3, 4))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert torch.equal(*(sk.sample(model, (8, 2), steps=5, seed=(1, 2)) for _ in range(2)))
+
+
+def test_defaults_follow_the_process():
+    """DPM-Solver++(2M) in 50 steps of log-SNR; the dtype is the model's."""
+    model = mixture(sk.VPSDE())
+    r = sk.sample(model, (4, 2), full=True)
+    assert r.nfe == 50
+    assert r.x.dtype == F64
+    assert torch.equal(r.x, sk.sample(model, (4, 2), solver=DPMSolver(2), steps=50, grid="log_snr", seed=0))
+    assert sk.sample(model, (4, 2), dtype=torch.float32).dtype == torch.float32
+
+
+def test_a_grid_of_times_is_used_as_it_is():
+    """N times are N steps with the clean level behind them, N - 1 without; EDM's 18 steps are 35 evaluations."""
+    model = mixture(sk.EDMSDE())
+    times = sk.grids.karras(sk.EDMSDE(), 17)
+    assert sk.sample(model, (2, 2), solver=Heun(), grid=times, full=True).nfe == 35
+    assert sk.sample(model, (2, 2), solver=Heun(), grid="karras", steps=18, full=True).nfe == 35
+    assert sk.sample(model, (2, 2), solver=DDIM(), grid=times, denoise=False, full=True).nfe == 17
+    assert sk.sample(model, (2, 2), solver=DDIM(), grid=times.tolist(), full=True).nfe == 18
+    # a start in the middle of the process
+    x = model.sample(3, sk.Noise(0), t=1.0)
+    assert sk.sample(model, x_T=x, solver=DDIM(), grid=[1.0, 0.1]).shape == (3, 2)
+
+
+@pytest.mark.parametrize("solver", solvers())
+def test_a_row_is_the_same_bits_in_any_split(solver):
+    """per_sample=True: keyed draws and chunks of one shape; row i alone equals row i of 130, in any order."""
+    model = mixture(sk.VPSDE())
+    steps = 5 if solver.evaluations is not None else 2
+    settings = {"solver": solver, "steps": steps, "seed": 11, "per_sample": True}
+    everyone = sk.sample(model, (130, 2), **settings)
+    for ids in ([0], [129], [64, 3, 77], list(range(60, 70))):
+        assert torch.equal(sk.sample(model, (len(ids), 2), ids=ids, **settings), everyone[ids])
+    assert not torch.equal(sk.sample(model, (1, 2), ids=[1], **settings), everyone[:1])
+
+
+def test_conditions_follow_their_rows_through_chunks_and_adaptive_subsets():
+    """A model told its row's mean by a condition samples that mean, whatever the chunk and the order."""
+    sde = sk.VPSDE()
+
+    def score(x, t, mean):
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        return -(x - alpha * mean[:, None].to(x)) / (0.01 * alpha**2 + sigma**2)
+
+    means = torch.linspace(-5, 5, 130, dtype=F64)
+    model = sk.models.FromFunction(sde, score=score).given(mean=means)
+    for solver, steps in ((DDIM(), 30), (ProbabilityFlow(), 2)):
+        for per_sample in (False, True):
+            x = sk.sample(model, (130, 1), solver=solver, steps=steps, per_sample=per_sample, dtype=F64)
+            assert float((x[:, 0] - means).abs().max()) < 1.0
+    assert torch.equal(model.condition["mean"], means)
+
+
+def test_an_empty_batch_returns_an_empty_batch_without_a_network_call():
+    """(0, 1, 8, 8) -> (0, 1, 8, 8)."""
+    model = sk.models.FromFunction(sk.VPSDE(), eps=lambda x, t: 1 / 0)
+    for settings in ({}, {"per_sample": True}):
+        assert sk.sample(model, (0, 1, 8, 8), **settings).shape == (0, 1, 8, 8)
+    assert sk.sample(model, x_T=torch.empty(0, 3)).shape == (0, 3)
+
+
+class Net(torch.nn.Module):
+    """A network with dropout and batch normalisation, whose state a sampler could spoil."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.BatchNorm1d(2), torch.nn.Dropout(0.5), torch.nn.Linear(2, 2)])
+        self.fail_at = None
+        self.calls = 0
+
+    def forward(self, x, label):
+        self.calls += 1
+        if self.calls == self.fail_at:
+            raise KeyboardInterrupt
+        assert not self.training
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("fail_at", [None, 3])
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_public_calls_leave_everything_as_they_found_it(fail_at, per_sample):
+    """Training mode of every module, parameters, buffers, gradients' mode, default dtype, global generator."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = sk.ddpm(Net())
+    model.network.layers[1].eval()
+    modes = [m.training for m in model.modules()]
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    generator = torch.get_rng_state()
+    model.network.fail_at = fail_at
+    x = torch.zeros(3, 2)
+    for call in (
+        lambda: sk.sample(model, (3, 2), steps=5, per_sample=per_sample),
+        lambda: sk.log_likelihood(model, x, method=sk.ode.RK4(2)),
+        lambda: sk.encode(model, x, method=sk.ode.RK4(2)),
+    ):
+        model.network.calls = 0
+        if fail_at:
+            with pytest.raises(KeyboardInterrupt):
+                call()
+        else:
+            call()
+        assert [m.training for m in model.modules()] == modes
+        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+        assert torch.is_grad_enabled()
+        assert torch.get_default_dtype() == torch.float32
+        assert torch.equal(torch.get_rng_state(), generator)
+        assert all(p.grad is None for p in model.parameters())
+
+
+def test_gradients_flow_through_a_trajectory():
+    """d x_0 / d x_T of a deterministic sampler against finite differences (gradcheck)."""
+    model = mixture(sk.VPSDE())
+    x_T = sk.Noise(0).normal((2, 2), stream="x", dtype=F64).requires_grad_()
+
+    def end(x):
+        return last(sk.trajectory(model, DPMSolver(2), x, "log_snr", sk.Noise(0), steps=6)).x
+
+    assert torch.autograd.gradcheck(end, (x_T,))
+
+
+def test_progress_shows_a_bar_and_changes_nothing(capsys):
+    """The bar goes to standard error."""
+    model = mixture(sk.VPSDE())
+    a = sk.sample(model, (2, 2), steps=5, progress=True)
+    assert "DPMSolver(order=2)" in capsys.readouterr().err
+    assert torch.equal(a, sk.sample(model, (2, 2), steps=5))
+
+
+def test_the_device_is_the_model_s():
+    """A device that is not the model's is refused; naming the model's own is fine."""
+    model = mixture(sk.VPSDE())
+    assert sk.sample(model, (2, 2), steps=2, device="cpu").device.type == "cpu"
+    with pytest.raises(sk.errors.InvalidArgument, match=r"device must be the model's, cpu, got meta; move it first"):
+        sk.sample(model, (2, 2), device="meta")
+
+
+class Refuses(sk.models.ScoreModel):
+    """A model that must not be asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.sde = sk.VPSDE()
+
+    def forward(self, x, t, **condition):
+        raise AssertionError("the network was called")
+
+
+X = torch.zeros(3, 2)
+BAD = [
+    (lambda m: sk.sample(torch.nn.Identity(), (3, 2)), "model must be a ScoreModel.*wrap a network"),
+    (lambda m: sk.sample(m), r"shape \(B, \*event\) or x_T must be given"),
+    (lambda m: sk.sample(m, (-1, 2)), r"shape\[0\] must be at least 0, got shape\[0\]=-1"),
+    (lambda m: sk.sample(m, (3, 2.5)), r"shape\[1\] must be a whole number"),
+    (lambda m: sk.sample(m, "32"), "shape must be"),
+    (lambda m: sk.sample(m, ()), "shape must be"),
+    (lambda m: sk.sample(m, (3, 2), x_T=X[:2]), "shape must be left out where x_T is given"),
+    (lambda m: sk.sample(m, x_T=X.int()), "x_T must be of a floating-point dtype, got torch.int32"),
+    (lambda m: sk.sample(m, x_T=X / 0), "x_T must be finite, got NaN or infinity in 3 of 3 rows"),
+    (lambda m: sk.sample(m, x_T=torch.tensor(1.0)), "x_T must be of shape"),
+    (lambda m: sk.sample(m, x_T=[[0.0]]), "x_T must be a tensor"),
+    (lambda m: sk.sample(m, (3, 2), solver="ddim"), "solver must be one such as DDIM"),
+    (lambda m: sk.sample(m, (3, 2), solver=DDIM), "give an instance"),
+    (lambda m: sk.sample(m, (3, 2), steps=0), "steps must be at least 1, got steps=0"),
+    (lambda m: sk.sample(m, (3, 2), steps=-3), "steps must be at least 1, got steps=-3"),
+    (lambda m: sk.sample(m, (3, 2), steps=2.5), "steps must be a whole number"),
+    (lambda m: sk.sample(m, (3, 2), steps=True), "steps must be a whole number"),
+    (lambda m: sk.sample(m, (3, 2), grid="cosine"), "grid must be one of uniform, log_snr, karras, got 'cosine'"),
+    (lambda m: sk.sample(m, (3, 2), grid=[1.0, 0.5, 0.7]), "must decrease strictly.*at index 1"),
+    (lambda m: sk.sample(m, (3, 2), grid=[1.0, 0.5, 0.5]), "must decrease strictly"),
+    (lambda m: sk.sample(m, (3, 2), grid=[1.5, 0.5]), r"must lie within VPSDE's \[0.0001, 1\], got 1.5 to 0.5"),
+    (lambda m: sk.sample(m, (3, 2), grid=[1.0, 0.0]), "must lie within"),
+    (lambda m: sk.sample(m, (3, 2), grid=[1.0, float("nan")]), "times must be finite"),
+    (lambda m: sk.sample(m, (3, 2), grid=torch.ones(2, 2)), r"times must be real, of shape \(N,\)"),
+    (lambda m: sk.sample(m, (3, 2), grid=[1.0, 0.5], steps=5), "steps must be 2 for 2 times"),
+    (lambda m: sk.sample(m, (3, 2), grid=[1.0], denoise=False), "needs at least 2 times"),
+    (lambda m: sk.sample(m, (3, 2), grid=[0.5, 0.1]), "a grid that starts at t=0.5, not at t_max=1, needs x_T"),
+    (lambda m: sk.sample(m, (3, 2), seed=-1), "seed must be at least 0"),
+    (lambda m: sk.sample(m, (3, 2), seed="abc"), "seed must be a whole number"),
+    (lambda m: sk.sample(m, (3, 2), seed=2**63), "seed must be below 2"),
+    (lambda m: sk.sample(m, (3, 2), dtype=torch.int64), "dtype must be a floating-point torch.dtype"),
+    (lambda m: sk.sample(m, (3, 2), device="warp"), "device must be one such as"),
+    (lambda m: sk.sample(m, (3, 2), ids=[1, 2, 3]), "ids need per_sample=True"),
+    (lambda m: sk.sample(m, (3, 2), ids=[1, 1, 3], per_sample=True), "ids must be distinct"),
+    (lambda m: sk.sample(m, (3, 2), ids=[1, 2], per_sample=True), "ids must name every row, got 2 ids for 3 rows"),
+    (lambda m: sk.sample(m, (3, 2), noise=sk.Noise(0), per_sample=True), "noise must be left out"),
+    (lambda m: sk.trajectory(m, DDIM(), X, "log_snr", sk.Noise(0)), "steps must be given"),
+    (lambda m: sk.trajectory(m, DDIM(), X / 0, "log_snr", sk.Noise(0), steps=3), "x_T must be finite"),
+    (lambda m: sk.trajectory(m, "ddim", X, "log_snr", sk.Noise(0), steps=3), "solver must be one such as"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD, ids=[message[:40] for _, message in BAD])
+def test_bad_input_is_refused_before_the_first_network_call(call, message):
+    """The error names the argument, what was given and what would be right."""
+    with pytest.raises((sk.errors.InvalidArgument, sk.errors.InvalidType), match=message):
+        call(Refuses())
+
+
+def test_samples_that_are_not_finite_are_refused_by_row():
+    """No NaN leaves silently."""
+    model = sk.models.FromFunction(sk.VPSDE(), eps=lambda x, t: torch.where(x[:, :1] > 0, torch.nan, x))
+    start = torch.tensor([[-1.0], [1.0], [-2.0]])
+    with pytest.raises(sk.errors.NonFiniteError, match=r"1 of 3 rows \(rows 1\)"):
+        sk.sample(model, x_T=start, solver=DDIM(), steps=2)
+
+
+@pytest.mark.parametrize("bad", [lambda x, t: x[:1], lambda x, t: x[:, 0], lambda x, t: 3.0])
+def test_a_network_never_broadcasts(bad):
+    """An output of another shape than x is refused, where others would broadcast it."""
+    with pytest.raises((sk.errors.InvalidArgument, sk.errors.InvalidType), match="the network must return"):
+        sk.sample(sk.ddpm(bad), (4, 2), steps=2)

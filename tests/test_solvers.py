@@ -1,0 +1,510 @@
+"""Solvers: their formulas from the papers, their orders, their laws, and the contract that all of them share."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from problems import (
+    F64,
+    MEANS,
+    VARIANCES,
+    Recorded,
+    Silent,
+    affine,
+    energy_distance,
+    gaussians,
+    last,
+    mixture,
+    moments,
+)
+from subjects import sdes, solvers
+
+import sdekit as sk
+from sdekit import grids, ode
+from sdekit.solvers import (
+    DDIM,
+    Ancestral,
+    DPMSolver,
+    EulerMaruyama,
+    Heun,
+    Langevin,
+    PredictorCorrector,
+    ProbabilityFlow,
+    ReverseDiffusion,
+    State,
+)
+
+M, V = MEANS.numpy(), VARIANCES.numpy()
+
+
+# References in NumPy, from the papers: x_0 | x_t of the eight Gaussians, then one update a function
+
+
+def table(sde, times):
+    """(alpha, sigma) of the closed forms, not of the package."""
+    t = np.asarray(times, dtype=np.float64)
+    if isinstance(sde, sk.VPSDE):
+        b = sde.beta_min * t + 0.5 * (sde.beta_max - sde.beta_min) * t * t
+        return np.exp(-b / 2), np.sqrt(-np.expm1(-b))
+    if isinstance(sde, sk.SubVPSDE):
+        b = sde.beta_min * t + 0.5 * (sde.beta_max - sde.beta_min) * t * t
+        return np.exp(-b / 2), -np.expm1(-b)
+    if isinstance(sde, sk.VESDE):
+        return np.ones_like(t), sde.sigma_min * (sde.sigma_max / sde.sigma_min) ** t
+    return np.ones_like(t), t
+
+
+def rates(sde, t):
+    """(f, g^2) of the closed forms: Song et al. 2021, eq. 29, 32, 30; Karras et al. 2022, table 1."""
+    if isinstance(sde, sk.VPSDE | sk.SubVPSDE):
+        beta = sde.beta_min + t * (sde.beta_max - sde.beta_min)
+        b = sde.beta_min * t + 0.5 * (sde.beta_max - sde.beta_min) * t * t
+        return -beta / 2, beta if isinstance(sde, sk.VPSDE) else beta * -np.expm1(-2 * b)
+    if isinstance(sde, sk.VESDE):
+        sigma = sde.sigma_min * (sde.sigma_max / sde.sigma_min) ** t
+        return 0.0, 2 * sigma**2 * math.log(sde.sigma_max / sde.sigma_min)
+    return 0.0, 2 * t
+
+
+def gained(sde, t, s):
+    """DDPM's beta of the step s -> t on VP: 1 - alpha_bar_t / alpha_bar_s, without cancellation."""
+    return -np.expm1(-(t - s) * (sde.beta_min + 0.5 * (sde.beta_max - sde.beta_min) * (t + s)))
+
+
+def denoiser(a, s, x, one):
+    """E[x_0 | x_t = x]; ``one`` is 1 for points and 0 for responses, which have no offset."""
+    return M * one + a * V / (a * a * V + s * s) * (x - a * M * one)
+
+
+def noise_in(a, s, x, one):
+    """E[eps | x_t = x], by its own formula: (x - a x0) / s cancels."""
+    return s / (a * a * V + s * s) * (x - a * M * one)
+
+
+def reference(solver, sde, times):
+    """Offset, response to x_T and responses to the draws, by the papers' updates."""
+    a, s = table(sde, times)
+    n = len(times) - 1
+    rows = np.zeros((2 + n, 8))
+    rows[1] = 1.0
+    one = np.ones((2 + n, 1))
+    memory = None
+    for i in range(n):
+        at, st, as_, ss = a[i], s[i], a[i + 1], s[i + 1]
+        x0 = denoiser(at, st, rows, one)
+        eps = noise_in(at, st, rows, one)
+        z = np.zeros_like(rows)
+        z[2 + i] = 1.0
+        match solver:
+            case EulerMaruyama():  # Song et al. 2021, eq. 6
+                f, g2 = rates(sde, times[i])
+                dt = times[i] - times[i + 1]
+                rows = rows - (f * rows + g2 * eps / st) * dt + np.sqrt(g2 * dt) * z
+            case ReverseDiffusion():  # Song et al. 2021, appendix E: f_i, G_i of the forward chain
+                vp = isinstance(sde, sk.VPSDE)
+                g2 = gained(sde, times[i], times[i + 1]) if vp else st**2 - (at / as_) ** 2 * ss**2
+                rows = (2 - at / as_) * rows - g2 * eps / st + np.sqrt(g2) * z
+            case Ancestral() | DDIM(eta=1.0):
+                if isinstance(sde, sk.VPSDE):  # Ho et al. 2020, eq. 7: beta_i, and 1 - alpha_bar = sigma^2
+                    beta = gained(sde, times[i], times[i + 1])
+                    mean = as_ * beta / st**2 * x0 + np.sqrt(1 - beta) * ss**2 / st**2 * rows
+                    variance = ss**2 / st**2 * beta
+                elif at == 1.0:  # NCSN's kernel: Song et al. 2021, eq. 47
+                    mean = rows - (st**2 - ss**2) / st * eps
+                    variance = ss**2 * (st**2 - ss**2) / st**2
+                else:  # Bayes' rule on the two Gaussians
+                    ratio, kernel = at / as_, st**2 - (at / as_) ** 2 * ss**2
+                    variance = 1 / (1 / ss**2 + ratio**2 / kernel)
+                    mean = variance * (as_ * x0 / ss**2 + ratio * rows / kernel)
+                rows = mean + np.sqrt(variance) * z
+            case DDIM(eta=0.0):  # Song et al. 2021 (DDIM), eq. 13: Euler in sigma / alpha
+                rows = as_ * (rows / at + (ss / as_ - st / at) * eps)
+            case Heun():  # Karras et al. 2022, algorithm 1, in y = x / alpha
+                y, h = rows / at, ss / as_ - st / at
+                rows = as_ * (y + h * (eps + noise_in(as_, ss, as_ * (y + h * eps), one)) / 2)
+            case DPMSolver(order=order):  # Lu et al. 2022 (++), algorithm 2
+                h = np.log(as_ / ss) - np.log(at / st)
+                d = x0
+                if order == 2 and memory is not None:
+                    r = memory[1] / h
+                    d = (1 + 1 / (2 * r)) * x0 - memory[0] / (2 * r)
+                rows, memory = ss / st * rows - as_ * np.expm1(-h) * d, (x0, h)
+            case _:
+                raise AssertionError(f"no reference for {solver}")
+    return rows[0], rows[1] - rows[0], (rows[2:] - rows[0])[: n if solver.stochastic else 0]
+
+
+WITH_REFERENCE = [EulerMaruyama(), ReverseDiffusion(), Ancestral(), DDIM(), DDIM(eta=1.0), Heun(), DPMSolver(1), DPMSolver(2)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 200])
+@pytest.mark.parametrize("solver", WITH_REFERENCE, ids=repr)
+@pytest.mark.parametrize("sde", sdes())
+def test_n_steps_are_the_papers_updates(sde, solver, n):
+    """Every coefficient of an N-step run agrees with NumPy to 1e-12 of the trajectory's scale."""
+    times = grids.log_snr(sde, n)
+    got = affine(solver, sde, times, n if solver.stochastic else 0)
+    want = reference(solver, sde, times.numpy())
+    scale = max(1.0, float(sde.sigma(sde.t_max)))
+    for ours, theirs in zip(got, want, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=0, atol=1e-12 * max(scale, np.abs(want[0]).max()))
+
+
+@pytest.mark.parametrize("sde", sdes())
+def test_ancestral_sampling_is_ddim_with_eta_one(sde):
+    """Song et al. 2021 (DDIM), section 4.1."""
+    times = grids.log_snr(sde, 20)
+    for ours, theirs in zip(affine(Ancestral(), sde, times, 20), affine(DDIM(1.0), sde, times, 20), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12 * float(sde.sigma(sde.t_max)))
+
+
+@pytest.mark.parametrize("sde", sdes())
+def test_ancestral_step_is_the_posterior_at_the_models_x0(sde):
+    """x_s ~ p(x_s | x_t, x_0 = x0(x_t)), mean and std as ``GaussianSDE.posterior`` gives them."""
+    model = mixture(sde)
+    t, s = grids.levels(sde, "log_snr", 3, denoise=False)[1:3]
+    x = sde.prior.sample((5, 2), sk.Noise(1), dtype=F64) * 0.3
+    z = sk.Noise(2).normal((5, 2), stream="z", dtype=F64)
+    mean, std = sde.posterior(x, model(x, t).x0, t, s)
+    got = Ancestral().step(model, State(x, t), s, Recorded([z])).x
+    torch.testing.assert_close(got, mean + std * z, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", [DDIM(), DDIM(0.5), DDIM(1.0), Ancestral(), DPMSolver(1), DPMSolver(2), Heun()], ids=repr)
+def test_ddpm_and_ncsn_are_one_process(solver):
+    """On one log-SNR grid a VP run, divided by alpha, is the VE run from the same noise: to 1e-12 of its scale."""
+    vp, ve = sk.VPSDE(), sk.VESDE(sigma_min=0.002, sigma_max=160.0)
+    log_snr = torch.linspace(-9.5, 9.0, 30, dtype=F64)
+    runs = []
+    for sde in (vp, ve):
+        times = sde.time_at(log_snr)
+        start = sk.Noise(3).normal((6, 2), stream="start", dtype=F64) * math.exp(9.5 / 2) * float(sde.alpha(times[0]))
+        states = sk.trajectory(mixture(sde), solver, start, times, sk.Noise(4))
+        runs.append([(x / float(sde.alpha(level.t)) if not level.clean else x) for x, level, _ in states])
+    assert len(runs[0]) == 31
+    for a, b in zip(*runs, strict=True):
+        assert float((a - b).abs().max()) <= 1e-12 * max(1.0, float(b.abs().max()))
+
+
+@pytest.mark.parametrize("solver", [EulerMaruyama(), ReverseDiffusion(), ProbabilityFlow(ode.Euler())], ids=repr)
+def test_solvers_in_time_are_not_one_process(solver):
+    """The negative control: methods in t step differently on VP and on VE, and the docs say so."""
+    vp, ve = sk.VPSDE(), sk.VESDE(sigma_min=0.002, sigma_max=160.0)
+    log_snr = torch.linspace(-9.5, 9.0, 30, dtype=F64)
+    ends = []
+    for sde in (vp, ve):
+        times = sde.time_at(log_snr)
+        start = sk.Noise(3).normal((6, 2), stream="start", dtype=F64) * math.exp(9.5 / 2) * float(sde.alpha(times[0]))
+        ends.append(last(sk.trajectory(mixture(sde), solver, start, times, sk.Noise(4))).x)
+    assert float((ends[0] - ends[1]).abs().max()) > 1e-3
+
+
+# Orders
+
+
+def slope(errors, steps):
+    """The order of convergence between the two finest grids."""
+    return math.log(errors[-2] / errors[-1]) / math.log(steps[-1] / steps[-2])
+
+
+DETERMINISTIC = [
+    DDIM(), Heun(), DPMSolver(1), DPMSolver(2),
+    ProbabilityFlow(ode.Euler()), ProbabilityFlow(ode.Heun()), ProbabilityFlow(ode.RK4()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("solver", DETERMINISTIC, ids=repr)
+@pytest.mark.parametrize("sde", sdes())
+def test_deterministic_solvers_converge_with_their_order_on_the_probability_flow(sde, solver):
+    """On eight Gaussians, whose flow is closed, at least the declared order less 0.15 on log-SNR grids."""
+    steps = [40, 80, 160, 320] if solver.order < 3 else [80, 160]
+    errors = []
+    for n in steps:
+        offset, response, _ = affine(solver, sde, grids.log_snr(sde, n), 0)
+        (a0, s0), (a1, s1) = ((float(sde.alpha(t)), float(sde.sigma(t))) for t in (sde.t_max, sde.t_min))
+        exact = torch.sqrt((a1**2 * VARIANCES + s1**2) / (a0**2 * VARIANCES + s0**2))
+        wrong = torch.stack([(response - exact) * s0, offset - (a1 - exact * a0) * MEANS])
+        errors.append(float(wrong.norm()))
+    assert slope(errors, steps) >= solver.order - 0.15, errors
+
+
+@pytest.mark.parametrize("solver", [EulerMaruyama(), ReverseDiffusion(), Ancestral(), DDIM(1.0), DDIM(0.5)], ids=repr)
+@pytest.mark.parametrize("sde", sdes())
+def test_stochastic_solvers_converge_with_their_weak_order(sde, solver):
+    """Exact mean and variance of eight Gaussians at t_min, at least order 1 less 0.15 on log-SNR grids."""
+    steps = [100, 200, 400]
+    errors = []
+    for n in steps:
+        mean, variance = moments(solver, sde, grids.log_snr(sde, n), n)
+        a, s = float(sde.alpha(sde.t_min)), float(sde.sigma(sde.t_min))
+        errors.append(float(torch.stack([mean - a * MEANS, variance - (a * a * VARIANCES + s * s)]).norm()))
+    assert slope(errors, steps) >= solver.order - 0.15, errors
+
+
+@pytest.mark.parametrize("solver", solvers())
+@pytest.mark.parametrize("grid", ["uniform", "karras"])
+@pytest.mark.parametrize("sde", sdes())
+def test_every_solver_converges_on_every_grid(sde, grid, solver):
+    """Off the log-SNR grid only convergence is asked for: the mean of the clean end tends to the data's."""
+    if isinstance(solver, Langevin | PredictorCorrector) or solver.evaluations is None:
+        pytest.skip("no order: tested by its law")
+    errors = []
+    for n in (30, 480):
+        draws = n - 1 if solver.stochastic else 0
+        times = grids.NAMES[grid](sde, n - 1)
+        mean, _ = moments(solver, sde, times, draws, denoise=True)
+        errors.append(float((mean - MEANS).norm()))
+    assert errors[1] < max(0.5 * errors[0], 1e-3), errors
+
+
+# Langevin
+
+
+@pytest.mark.parametrize("snr", [0.05, 0.16, 0.4])
+def test_langevin_has_the_stationary_law_of_the_unadjusted_chain(snr):
+    """On a Gaussian of variance v the chain x + h score + sqrt(2 h) z has the variance v / (1 - h / 2v), to 1e-12."""
+    sde = sk.VESDE()
+    t = sde.levels(torch.tensor([0.3], dtype=F64))[0]
+    v = VARIANCES + t.sigma**2
+    h = 2 * snr**2 * t.sigma**2
+    stationary = v / (1 - h / (2 * v))
+    one = torch.zeros(3, 8, dtype=F64)
+    one[1] = 1.0
+    z = torch.zeros_like(one)
+    z[2] = 1.0
+    x = Langevin(snr=snr).step(gaussians(sde), State(one, t), t, Recorded([z])).x
+    shrink, kick = x[1] - x[0], x[2] - x[0]
+    torch.testing.assert_close(shrink**2 * stationary + kick**2, stationary, rtol=1e-12, atol=0)
+    torch.testing.assert_close(x[0], (1 - shrink) * MEANS, rtol=1e-12, atol=1e-14)
+
+
+def test_langevin_rows_do_not_depend_on_their_mates_and_song_s_rule_does():
+    """The default step is a function of the level; the batch rule averages norms (Song et al. 2021, algorithm 4)."""
+    sde = sk.VESDE()
+    model = mixture(sde)
+    t = sde.levels(torch.tensor([0.5], dtype=F64))[0]
+    x = sk.Noise(0).normal((4, 2), stream="x", dtype=F64)
+    z = sk.Noise(1).normal((4, 2), stream="z", dtype=F64)
+    crowd = x.clone()
+    crowd[1:] *= 50
+    for rule, independent in (("level", True), ("batch", False)):
+        a, b = (Langevin(step_size=rule).step(model, State(y, t), t, Recorded([z])).x[0] for y in (x, crowd))
+        assert torch.equal(a, b) is independent
+    score = model(x, t).score
+    h = 2 * (0.16 * z.norm(dim=1).mean() / score.norm(dim=1).mean()) ** 2
+    got = Langevin(step_size="batch").step(model, State(x, t), t, Recorded([z])).x
+    torch.testing.assert_close(got, x + h * score + torch.sqrt(2 * h) * z, rtol=1e-12, atol=1e-12)
+
+
+def test_predictor_corrector_is_the_predictor_then_the_corrector():
+    """Song et al. 2021, algorithm 1; nothing is corrected at the clean level."""
+    sde = sk.VPSDE()
+    model = mixture(sde)
+    run = grids.levels(sde, "log_snr", 3)
+    z = [sk.Noise(k).normal((5, 2), stream="z", dtype=F64) for k in range(3)]
+    x = sk.Noise(9).normal((5, 2), stream="x", dtype=F64)
+    solver = PredictorCorrector(EulerMaruyama(), Langevin(steps=2))
+    first = EulerMaruyama().step(model, State(x, run[0]), run[1], Recorded(z[:1]))
+    both = Langevin(steps=2).step(model, State(first.x, run[1]), run[1], Recorded(z[1:]))
+    assert torch.equal(solver.step(model, State(x, run[0]), run[1], Recorded(z)).x, both.x)
+    end = solver.step(model, State(both.x, run[2]), run[3], Silent())
+    assert torch.equal(end.x, model(both.x, run[2]).x0)
+
+
+def test_predictor_corrector_drops_a_multistep_predictors_memory():
+    """The corrector moves x away from what the predictor remembers."""
+    sde = sk.VPSDE()
+    solver = PredictorCorrector(DPMSolver(2), Langevin())
+    x = sk.Noise(9).normal((5, 2), stream="x", dtype=F64)
+    assert all(s.memory is None for s in sk.trajectory(mixture(sde), solver, x, "log_snr", sk.Noise(0), steps=4))
+
+
+# The law
+
+
+GROUP, GROUPS = 256, 8
+
+
+def distance(model, x):
+    """The energy distance to exact samples, averaged over groups of 256."""
+    exact = model.sample(GROUP * GROUPS, sk.Noise(1000))
+    return float(np.mean([energy_distance(a, b) for a, b in zip(x.split(GROUP), exact.split(GROUP), strict=True)]))
+
+
+def noise_floor(model):
+    """The same distance of other exact samples."""
+    return distance(model, model.sample(GROUP * GROUPS, sk.Noise(2000)))
+
+
+@pytest.mark.parametrize("solver", solvers())
+@pytest.mark.parametrize("sde", sdes())
+def test_samples_have_the_law_of_the_mixture(sde, solver):
+    """Energy distance within twice the noise floor at 1000 steps (250 of four evaluations) on the log-SNR grid.
+
+    Means over 8 groups of 256 samples: the ratio of two exact ones has a standard deviation near 0.3, so that twice is
+    passed by chance about once in a thousand cases; seeds are fixed. The negative control is far outside.
+    """
+    if isinstance(solver, Langevin):
+        solver = Langevin(snr=0.3, steps=4)  # annealing at one Langevin step a level lags behind the levels
+    model = mixture(sde.with_prior(0.0, 1.5))
+    steps = None if solver.evaluations is None else 1000 if solver.evaluations < 4 else 250
+    x = sk.sample(model, (GROUP * GROUPS, 2), solver=solver, steps=steps, seed=7)
+    assert distance(model, x) <= 2 * noise_floor(model)
+
+
+def test_a_wrong_law_is_far_from_the_noise_floor():
+    """The negative control: the same test on samples whose variance is 20 % too large."""
+    model = mixture(sk.VPSDE())
+    x = sk.sample(model, (GROUP * GROUPS, 2), solver=DDIM(), steps=100, seed=7) * 1.2
+    assert distance(model, x) > 2 * noise_floor(model)
+
+
+# The contract
+
+
+@pytest.mark.parametrize("solver", solvers())
+@pytest.mark.parametrize("sde", sdes())
+def test_the_last_step_is_tweedie_s_and_draws_no_noise(sde, solver):
+    """One step to the clean level ends at the model's x0 whatever the solver, and asks for no noise."""
+    model = mixture(sde)
+    x_T = sde.prior.sample((7, 2), sk.Noise(0), dtype=F64)
+    end = last(sk.trajectory(model, solver, x_T, "log_snr", Silent(), steps=1))
+    torch.testing.assert_close(end.x, model(x_T, sde.t_max).x0, rtol=1e-12, atol=1e-12)
+    assert end.level.clean
+
+
+@pytest.mark.parametrize("event", [(), (2,), (1, 8, 8), (16, 3), (2, 3, 4, 5)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("solver", solvers())
+def test_any_event_shape_and_dtype(solver, dtype, event):
+    """Shape and dtype are kept, the values are finite, and rows that are equal at the start stay independent of layout."""
+    sde = sk.VPSDE()
+    model = mixture(sde, event)
+    for steps in (1, 2, 3):
+        x = sk.sample(model, (3, *event), solver=solver, steps=steps, dtype=dtype, seed=1)
+        assert x.shape == (3, *event)
+        assert x.dtype == dtype
+    flat = mixture(sde, (math.prod(event),))
+    y = sk.sample(flat, (3, math.prod(event)), solver=solver, steps=3, dtype=dtype, seed=1)
+    # with one summation order left free, the flattened event gives the same numbers
+    torch.testing.assert_close(x.reshape(3, -1), y, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", solvers())
+@pytest.mark.parametrize("sde", sdes())
+def test_float32_follows_float64(sde, solver):
+    """The same run in single precision stays within 1e-3 of the trajectory's scale: the clock is in double."""
+    model = mixture(sde)
+    start = sde.prior.sample((16, 2), sk.Noise(0), dtype=F64)
+    draws = [sk.Noise(k).normal((16, 2), stream="z", dtype=F64) for k in range(120)]
+    ends = []
+    for dtype in (F64, torch.float32):
+        steps = 50 if solver.evaluations is not None else 2
+        states = sk.trajectory(model, solver, start.to(dtype), "log_snr", Recorded(draws), steps=steps)
+        ends.append(last(states).x.double())
+    # single rows may fall to another mode where they cross a ridge; the typical row may not
+    assert float((ends[0] - ends[1]).abs().median()) <= 1e-4
+
+
+@pytest.mark.parametrize("solver", solvers())
+@pytest.mark.parametrize("sde", sdes())
+def test_a_time_per_row_gives_each_row_its_own_step(sde, solver):
+    """A step between levels (B, 1) equals the steps of the rows one by one, to rounding."""
+    if isinstance(solver, ProbabilityFlow):
+        pytest.skip("integrates the whole batch over one interval, and says so")
+    model = mixture(sde)
+    t = torch.tensor([0.9, 0.5, 0.2], dtype=F64) * sde.t_max
+    s = t * 0.9
+    x = sde.prior.sample((3, 2), sk.Noise(0), dtype=F64)
+    z = [sk.Noise(k).normal((3, 2), stream="z", dtype=F64) for k in range(3)]
+    together = solver.step(model, State(x, sde.level(t, x)), sde.level(s, x), Recorded(z)).x
+    for i in range(3):
+        t_i, s_i = (sde.level(float(v[i]), x) for v in (t, s))
+        alone = solver.step(model, State(x[i : i + 1], t_i), s_i, Recorded([v[i : i + 1] for v in z])).x
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-11, atol=1e-11 * float(x.abs().max()))
+
+
+@pytest.mark.parametrize("solver", solvers())
+def test_declared_evaluations_are_the_calls_made(solver):
+    """``evaluations`` a step, and one for the last, to the clean level."""
+    model = mixture(sk.VPSDE())
+    if solver.evaluations is None:
+        r = sk.sample(model, (3, 2), solver=solver, full=True)
+        assert r.nfe.shape == (3,)
+        assert bool((r.nfe > 10).all())
+        return
+    assert sk.sample(model, (3, 2), solver=solver, steps=5, full=True).nfe == 4 * solver.evaluations + 1
+    assert sk.sample(model, (3, 2), solver=solver, steps=5, full=True, denoise=False).nfe == 5 * solver.evaluations
+
+
+@pytest.mark.parametrize("solver", solvers())
+def test_a_thousand_steps_are_finite_and_close(solver):
+    """1000 steps on every built-in grid: finite, and within the data's range."""
+    model = mixture(sk.VPSDE())
+    if solver.evaluations is None:
+        pytest.skip("an adaptive method ignores the grid")
+    for grid in grids.NAMES if solver.evaluations < 4 else ["karras"]:
+        x = sk.sample(model, (2, 2), solver=solver, steps=1000, grid=grid, seed=3)
+        assert float(x.abs().max()) < 10
+
+
+def test_solvers_print_as_their_settings():
+    """The object is the configuration, and its repr the log line."""
+    assert repr(DDIM()) == "DDIM(eta=0.0)"
+    assert repr(DPMSolver()) == "DPMSolver(order=2)"
+    assert repr(ProbabilityFlow(ode.RK4())) == "ProbabilityFlow(method=RK4(steps=1))"
+
+
+class Walled(sk.SDE):
+    """dx = -tanh(3 x) dt + 0.7 dw: no closed-form kernel."""
+
+    t_min, t_max = 0.01, 1.0
+
+    def drift(self, x, t):
+        return -torch.tanh(3 * x)
+
+    def diffusion(self, t):
+        return torch.as_tensor(t, dtype=F64) * 0 + 0.7
+
+    @property
+    def prior(self):
+        return sk.sdes.NormalPrior(0.0, 1.0)
+
+
+def test_a_process_without_a_kernel_is_served_by_the_solvers_that_need_none():
+    """EulerMaruyama, ReverseDiffusion, Langevin (given a rule) and ProbabilityFlow; the others refuse by name."""
+    model = sk.models.FromFunction(Walled(), score=lambda x, t: -x)
+    rule = Langevin(step_size=lambda p, z, snr: 1e-3)
+    for solver in (EulerMaruyama(), ReverseDiffusion(), rule, ProbabilityFlow(ode.RK4()), PredictorCorrector(corrector=rule)):
+        x = sk.sample(model, (4, 1), solver=solver, steps=20)
+        assert x.shape == (4, 1)
+    for solver in (DDIM(), Heun(), Ancestral(), DPMSolver(), Langevin(), PredictorCorrector()):
+        with pytest.raises(sk.errors.UnsupportedCombination, match="alpha and sigma"):
+            sk.sample(model, (4, 1), solver=solver, steps=20)
+    # Euler-Maruyama's own formula, once by hand
+    t, s = Walled().levels(torch.tensor([0.5, 0.4], dtype=F64))
+    x, z = torch.tensor([[0.3]], dtype=F64), torch.tensor([[1.1]], dtype=F64)
+    got = EulerMaruyama().step(model, State(x, t), s, Recorded([z])).x
+    want = x - (-torch.tanh(3 * x) + 0.49 * x) * 0.1 + 0.7 * math.sqrt(0.1) * z
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DDIM(eta=1.5), "DDIM: eta must be finite and >= 0 and <= 1, got eta=1.5"),
+        (lambda: DDIM(eta="much"), "DDIM: eta must be a number"),
+        (lambda: DPMSolver(order=4), "DPMSolver: order must be 1 or 2, got order=4"),
+        (lambda: DPMSolver(order=0), "DPMSolver: order must be at least 1"),
+        (lambda: Langevin(snr=0.0), "Langevin: snr must be finite and > 0"),
+        (lambda: Langevin(steps=0), "Langevin: steps must be at least 1"),
+        (lambda: Langevin(step_size="song"), "Langevin: step_size must be one of level, batch, got 'song'"),
+        (lambda: ProbabilityFlow(ode.RK4), "ProbabilityFlow: method must be one such as"),
+        (lambda: PredictorCorrector(predictor=DDIM), "give an instance"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(make, message):
+    """The error names the argument, what was given and what would be right."""
+    with pytest.raises((sk.errors.InvalidArgument, sk.errors.InvalidType), match=message.replace("(", r"\(")):
+        make()
