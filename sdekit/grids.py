@@ -68,7 +68,7 @@ def levels(
     clean = sde.clean() if denoise else None
     if denoise and clean is None:
         raise UnsupportedCombination(
-            f"{type(sde).__name__}: denoise=True needs a process with alpha and sigma (a GaussianSDE); give denoise=False"
+            f"{type(sde).__name__}: denoise=True needs a process with alpha and sigma (a GaussianSDE), else False"
         )
     if steps is not None:
         steps = whole("grid", "steps", steps, at_least=1)
@@ -92,7 +92,7 @@ def levels(
 
 
 def check_times(sde: SDE, times: Tensor | Sequence[float]) -> Tensor:
-    """The times as (N,) float64, where they are finite, strictly decreasing and within the domain; else a named error."""
+    """The times as (N,) float64 where they are finite, strictly decreasing and within the domain; else an error."""
     if not isinstance(times, Tensor):
         try:
             times = torch.tensor(times, dtype=torch.float64)
@@ -116,7 +116,7 @@ def check_times(sde: SDE, times: Tensor | Sequence[float]) -> Tensor:
     if bool((t[1:] >= t[:-1]).any()):
         i = int((t[1:] >= t[:-1]).nonzero()[0, 0])
         raise ScheduleError(
-            f"grid: times must decrease strictly, noisiest first, got {float(t[i]):g} then {float(t[i + 1]):g} at index {i}"
+            f"grid: times must decrease strictly, noisiest first, got {float(t[i]):g}, {float(t[i + 1]):g} at index {i}"
         )
     return t
 
@@ -129,7 +129,7 @@ def _fractions(owner: str, steps: int) -> Tensor:
 def _gaussian(name: str, sde: SDE) -> GaussianSDE:
     if not isinstance(sde, GaussianSDE):
         raise UnsupportedCombination(
-            f"grid: {name!r} needs a process with alpha and sigma (a GaussianSDE), got {type(sde).__name__}; try 'uniform'"
+            f"grid: {name!r} needs a GaussianSDE (with alpha and sigma), got {type(sde).__name__}; try 'uniform'"
         )
     return sde
 

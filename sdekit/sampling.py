@@ -180,6 +180,8 @@ def sample(
         shape, dtype = tuple(x_T.shape), x_T.dtype
     if noise is None:
         noise = KeyedNoise(seed, torch.arange(shape[0]) if ids is None else ids) if per_sample else Noise(seed)
+    if ids is not None and len(ids) != shape[0]:
+        raise InvalidArgument(f"sample: ids must name every row, got {len(ids)} ids for {shape[0]} rows")
     with torch.no_grad(), evaluating(model):
         if per_sample:
             assert isinstance(noise, KeyedNoise)

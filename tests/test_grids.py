@@ -73,10 +73,11 @@ def test_karras_is_edms_on_edms_own_process(steps):
 
 
 def test_edms_eighteen_noise_levels():
-    """Its sampler's own first and middle levels, N = 18: 80, 57.586, 40.786, ..., 0.002 (Karras et al. 2022, eq. 5)."""
-    t = grids.karras(sk.EDMSDE(), 17)
-    assert t[:3].tolist() == pytest.approx([80.0, 57.58598, 40.78557], rel=1e-6)
-    assert t[-2:].tolist() == pytest.approx([0.00889, 0.002], rel=2e-2)
+    """The levels of its 35 evaluations, to the digits that its users print (Karras et al. 2022, eq. 5 with N = 18)."""
+    known = [80.0, 57.586, 40.786, 28.375, 19.352, 12.910, 8.4010, 5.3150, 3.2570, 1.9234, 1.0883, 0.5853, 0.2964]
+    t = grids.karras(sk.EDMSDE(), 17).tolist()
+    assert t[:13] == pytest.approx(known, rel=2e-4)
+    assert t[13:] == pytest.approx([0.1395, 0.0599, 0.0228, 0.0075, 0.002], abs=1e-4)
 
 
 @each_sde

@@ -87,7 +87,7 @@ class GaussianMixture(ScoreModel):
         pull = torch.einsum("bk,bke,kde->bd", r, whitened, vectors).reshape(x.shape)
         shrink = torch.einsum("bk,bke,kde->bd", r, whitened * values, vectors).reshape(x.shape)
         x0 = lincomb(level.alpha, shrink, 1.0, mean)
-        # v = alpha eps - sigma x0: from it both x0 (where sigma is large) and eps (where it is small) are well conditioned
+        # v = alpha eps - sigma x0: from it x0 is well conditioned where sigma is large, and eps where it is small
         value = lincomb(level.alpha * level.sigma, pull, -level.sigma, x0)
         return GaussianPrediction(x, level, value, -level.sigma, level.alpha)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,8 +19,8 @@ class Adaptive(ODEMethod, ABC):
     """An embedded Runge-Kutta pair; each row of the batch has its own time, step and error control.
 
     A row's step is accepted where every coordinate's error estimate is within atol + rtol max(|x|, |x'|), and the
-    next is h min(10, max(0.2, 0.9 r^-0.14 r_before^0.08)), with r the largest ratio of estimate and tolerance: Gustafsson's
-    PI control (Hairer & Wanner 1996, section IV.2, eq. 2.43c). What a row returns does not depend on its batch mates.
+    next is h min(10, max(0.2, 0.9 r^-0.14 r_before^0.08)), with r the largest ratio of estimate and tolerance:
+    Gustafsson's PI control (Hairer & Wanner 1996, section IV.2, eq. 2.43c). What a row returns does not depend on its batch mates.
     The host waits for the device once a step.
 
     Raises NonFiniteError where the field is not finite at the start, and IntegrationError where a row's step underflows
@@ -64,7 +65,7 @@ class _Run:
         self.sign = 1.0 if s > t else -1.0
         n = x.shape[0]
         f64 = {"dtype": torch.float64, "device": x.device}
-        self.x = x.reshape(n, -1).clone()
+        self.x = x.reshape(n, math.prod(x.shape[1:])).clone()
         self.t = torch.full((n,), t, **f64)  # type: ignore[call-overload]
         self.index = torch.arange(n, device=x.device)
         self.total = torch.zeros_like(self.x)
@@ -82,11 +83,11 @@ class _Run:
     def _slope(self, x: Tensor, t: Tensor) -> Tensor:
         self.nfe[self.index] += 1
         if self.divisible or len(self.index) == len(self.result):
-            return self.field(x.reshape(-1, *self.shape[1:]), t).reshape(x.shape)
+            return self.field(x.reshape(-1, *self.shape[1:]), t).reshape(x.shape).to(x.dtype)
         # a field that cannot be asked for some rows sees them all, those that have arrived where they stopped
         everyone = self.result.index_copy(0, self.index, x)
         times = torch.full_like(self.nfe, self.end, dtype=torch.float64).index_copy(0, self.index, t)
-        return self.field(everyone.reshape(self.shape), times).reshape(everyone.shape)[self.index]
+        return self.field(everyone.reshape(self.shape), times).reshape(everyone.shape)[self.index].to(x.dtype)
 
     def _tolerance(self, x: Tensor, other: Tensor) -> Tensor:
         return self.method.atol + self.method.rtol * torch.maximum(x.abs(), other.abs())

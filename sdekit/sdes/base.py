@@ -262,10 +262,12 @@ class GaussianSDE(SDE):
         return 0.5 * (low + high)
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(f, g^2) at the times t, by forward-mode differentiation of alpha and sigma in float64."""
-        one = torch.ones_like(t)
-        alpha, d_alpha = torch.func.jvp(self.alpha, (t,), (one,))
-        sigma, d_sigma = torch.func.jvp(self.sigma, (t,), (one,))
+        """(f, g^2) at the times t, by differentiation of alpha and sigma in float64."""
+        # not torch.func.jvp: its first call imports much, and warns
+        alpha, pull_alpha = torch.func.vjp(self.alpha, t)
+        sigma, pull_sigma = torch.func.vjp(self.sigma, t)
+        (d_alpha,) = pull_alpha(torch.ones_like(t))
+        (d_sigma,) = pull_sigma(torch.ones_like(t))
         f = d_alpha / alpha
         return f, 2 * sigma * (d_sigma - f * sigma)
 

@@ -34,7 +34,8 @@ class VESDE(GaussianSDE):
         number("VESDE", "sigma_max", self.sigma_max, above=0.0, kind=ScheduleError)
         if self.sigma_min >= self.sigma_max:
             raise ScheduleError(
-                f"VESDE: sigma_max must exceed sigma_min, got sigma_min={self.sigma_min:g}, sigma_max={self.sigma_max:g}"
+                f"VESDE: sigma_max must exceed sigma_min, "
+                f"got sigma_min={self.sigma_min:g}, sigma_max={self.sigma_max:g}"
             )
         check_domain("VESDE", self.t_min, self.t_max)
 

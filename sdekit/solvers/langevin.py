@@ -45,7 +45,8 @@ class Langevin(Solver):
     On a Gaussian of variance v its stationary variance is v / (1 - h / 2v), 2.6 % too large at snr = 0.16. The step
     is a function of the level, so that no row depends on its batch mates; ``step_size="batch"`` is the rule of Song
     et al. 2021, algorithms 4 and 5 (arXiv:2011.13456), whose norms are averaged over the batch; a function
-    (prediction, z, snr) is any other. As a sampler of its own it needs several ``steps`` a level to keep up. The step to the clean level is Tweedie's x0.
+    (prediction, z, snr) is any other. As a sampler of its own it needs several ``steps`` a level to
+    keep up. The step to the clean level is Tweedie's x0.
     """
 
     snr: float = 0.16

@@ -17,14 +17,22 @@ from .base import Solver, State
 
 
 class Flow:
-    """The velocity of the probability flow as a field: dx/dt = f(x, t) - g(t)^2 score / 2."""
+    """The velocity of the probability flow as a field: dx/dt = f(x, t) - g(t)^2 score / 2.
 
-    def __init__(self, model: ScoreModel):
+    Levels that are given are used where the field is asked for at their times; others are computed once.
+    """
+
+    def __init__(self, model: ScoreModel, *levels: Level):
         self.model = model
+        self.levels = {level.t: level for level in levels if isinstance(level.t, float)}
 
     def __call__(self, x: Tensor, t: Time) -> Tensor:
         """dx/dt, of the shape of x."""
-        velocity: Tensor = self.model(x, self.model.sde.at(t, x)).velocity
+        if isinstance(t, Tensor):
+            level = self.model.sde.at(t, x)
+        else:
+            level = self.levels.get(t) or self.levels.setdefault(t, self.model.sde.at(t, x))
+        velocity: Tensor = self.model(x, level).velocity
         return velocity
 
     def rows(self, index: Tensor) -> Flow:
@@ -68,4 +76,4 @@ class ProbabilityFlow(Solver):
             return State(model(x, t).x0, s)
         if isinstance(t.t, Tensor) or isinstance(s.t, Tensor):
             raise UnsupportedCombination(f"{self}: needs one time for the whole batch, got a time per row")
-        return State(self.method.advance(Flow(model), x, t.t, s.t)[0], s)
+        return State(self.method.advance(Flow(model, t, s), x, t.t, s.t)[0], s)
