@@ -1,0 +1,137 @@
+"""Charts: losses, schedules, the table of solvers, bits per dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..sdes.base import GaussianSDE
+from . import style
+
+
+class SolverRow(NamedTuple):
+    """A run of a solver: what it cost, and how far its samples are from held-out data beside the noise floor."""
+
+    view: str
+    solver: str
+    nfe: float
+    seconds: float
+    distance: float
+    floor_low: float
+    floor_high: float
+
+
+class Mark(NamedTuple):
+    """A value with an error bar."""
+
+    name: str
+    value: float
+    error: float = 0.0
+    colour: str = style.MUTED
+
+
+@style.picture
+def loss_curves(curves: Mapping[str, Sequence[float]]) -> Figure:
+    """Losses over steps on a logarithmic scale, each beside its running mean; the first sets the colours' order."""
+    fig = style.figure(7.2, 2.9)
+    axes = fig.add_subplot()
+    for (name, losses), colour in zip(curves.items(), style.CYCLE, strict=False):
+        values = np.asarray(losses, dtype=np.float64)
+        steps = np.arange(1, len(values) + 1)
+        window = max(1, len(values) // 40)
+        axes.plot(steps, values, color=colour, alpha=0.18, linewidth=0.6)
+        mean = np.convolve(values, np.ones(window) / window, mode="valid")
+        axes.plot(steps[window - 1 :], mean, color=colour, label=name)
+    axes.set(xlabel="step", ylabel="loss", yscale="log", xlim=(1, None))
+    axes.grid(axis="y")
+    axes.legend()
+    return fig
+
+
+@style.picture
+def schedules(processes: Mapping[str, GaussianSDE], points: int = 400) -> Figure:
+    """alpha, sigma and the log-SNR of processes over their times."""
+    fig = style.figure(9.2, 2.7)
+    names = ("data kept, α(t)", "noise added, σ(t)", "log-SNR, log(α² / σ²)")
+    panels: Sequence[Axes] = fig.subplots(1, 3)
+    for (name, sde), colour in zip(processes.items(), style.CYCLE, strict=False):
+        t = torch.linspace(sde.t_min, sde.t_max, points, dtype=torch.float64)
+        for axes, values in zip(panels, (sde.alpha(t), sde.sigma(t), sde.log_snr(t)), strict=True):
+            axes.plot(t.numpy(), values.numpy(), color=colour, label=name)
+    for axes, title in zip(panels, names, strict=True):
+        axes.set_title(title)
+        axes.set_xlabel("t")
+        axes.grid(axis="y")
+    panels[0].set_ylim(-0.04, 1.08)
+    panels[1].set_yscale("log")
+    panels[2].axhline(0.0, color=style.MUTED, linewidth=0.8)
+    panels[0].legend(loc="lower left")
+    return fig
+
+
+@style.picture
+def solver_table(rows: Sequence[SolverRow], distance: str = "energy distance to held-out data") -> Figure:
+    """The table of solvers as a picture: numbers on the left, distances beside the noise floor's band on the right."""
+    views = list(dict.fromkeys(row.view for row in rows))
+    lines = len(rows) + 1.6 * len(views)
+    fig = style.figure(9.2, 0.27 * lines + 0.75)
+    text, chart = fig.subplots(1, 2, width_ratios=(5.2, 4.0), sharey=True)
+    columns = ((0.0, "solver", "left"), (0.56, "NFE", "right"), (0.76, "seconds", "right"), (0.99, "distance", "right"))
+    y, seen = 0.0, []
+    for index, view in enumerate(views):
+        y += 0.2
+        text.text(0.0, y, view, weight="bold", color=style.CYCLE[index], va="center")
+        for at, name, side in columns[1:]:
+            text.text(at, y, name, ha=side, va="center", color=style.MUTED, fontsize=8)
+        chosen = [row for row in rows if row.view == view]
+        best = min(row.distance for row in chosen)
+        top = y + 0.5
+        for row in chosen:
+            y += 1.0
+            cells = (row.solver, f"{row.nfe:.0f}", f"{row.seconds:.1f}", f"{row.distance:.4f}")
+            for (at, _, side), cell in zip(columns, cells, strict=True):
+                text.text(at, y, cell, ha=side, va="center", weight="bold" if row.distance == best else "normal")
+            chart.plot([0.0, row.distance], [y, y], color=style.RULE, linewidth=1.2, zorder=1)
+            chart.plot(row.distance, y, "o", color=style.CYCLE[index], markersize=6, zorder=3)
+            seen.append(row.distance)
+        floor = chosen[0]
+        band = (floor.floor_low, floor.floor_high)
+        chart.fill_betweenx([top, y + 0.5], *band, color=style.GREEN, alpha=0.18, linewidth=0, zorder=0)
+        y += 1.4
+    text.set(xlim=(0, 1), ylim=(y - 0.6, -0.5))
+    text.set_axis_off()
+    chart.axvline(0.0, color=style.MUTED, linewidth=0.8, zorder=2)
+    chart.set_xscale("asinh", linear_width=0.02)
+    ticks = [v for v in (-0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100) if v <= 1.3 * max(*seen, 0.02)]
+    chart.set_xticks(ticks, [f"{v:g}" for v in ticks])
+    chart.set_xticks([], minor=True)
+    chart.set_xlim(min(-0.015, rows[0].floor_low * 1.2), 1.35 * max(*seen, 0.02))
+    chart.set_xlabel(f"{distance}   (band: the noise floor, 90 %)")
+    chart.tick_params(axis="y", left=False, labelleft=False)
+    chart.spines["left"].set_visible(False)
+    return fig
+
+
+@style.picture
+def mark_chart(marks: Sequence[Mark], label: str) -> Figure:
+    """Values on one axis, a line each, their error bars drawn where they can be seen."""
+    fig = style.figure(7.2, 0.34 * len(marks) + 0.7)
+    axes = fig.add_subplot()
+    for i, mark in enumerate(marks):
+        axes.plot([0.0, mark.value], [i, i], color=style.RULE, linewidth=1.2, zorder=1)
+        axes.errorbar(mark.value, i, xerr=mark.error or None, fmt="o", color=mark.colour, markersize=7, capsize=3, zorder=3)
+        number = f"{mark.value:.2f}" + (f" ± {mark.error:.2f}" if mark.error else "")
+        axes.annotate(number, (mark.value + mark.error, i), (10, 0), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(marks)), [mark.name for mark in marks])
+    axes.tick_params(axis="y", length=0, labelcolor=style.INK)
+    low = min(0.0, *(mark.value for mark in marks))
+    high = max(mark.value + mark.error for mark in marks)
+    axes.set(ylim=(len(marks) - 0.5, -0.5), xlim=(1.1 * low, 1.15 * high), xlabel=label)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    return fig
