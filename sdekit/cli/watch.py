@@ -1,0 +1,60 @@
+"""Bars over runs of a model, whatever runs it: each call of the model moves the bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from ..models.base import Prediction, ScoreModel
+from ..sdes.base import Level
+from ..types import Time
+
+
+class Watched(ScoreModel):
+    """A model that tells a function of every call: how many rows were asked, and at what time on average."""
+
+    def __init__(self, model: ScoreModel, tell: Callable[[int, float], object]):
+        super().__init__()
+        self.model = model
+        self.sde = model.sde
+        self.evaluations = model.evaluations
+        self.tell = tell
+
+    def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
+        """The model's prediction."""
+        time = t.t if isinstance(t, Level) else t
+        self.tell(len(x), float(time.mean()) if isinstance(time, Tensor) else time)
+        prediction: Prediction = self.model(x, t, **condition)
+        return prediction
+
+    def rows(self, index: Tensor) -> Watched:
+        """The model of some rows."""
+        return Watched(self.model.rows(index), self.tell)
+
+
+@contextmanager
+def counting(model: ScoreModel, name: str, calls: int) -> Iterator[ScoreModel]:
+    """The model under a bar of a known number of calls."""
+    with tqdm(total=calls, desc=f"  {name}", unit="NFE", leave=False) as bar:
+        yield Watched(model, lambda rows, time: bar.update(min(1, calls - bar.n)))
+
+
+@contextmanager
+def travelling(model: ScoreModel, name: str, rows: int, start: float, end: float) -> Iterator[ScoreModel]:
+    """The model under a bar of the share of the way that all rows have gone from one time to another.
+
+    For methods that choose the steps of every row, and drop a row where it has arrived.
+    """
+    form = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
+    with tqdm(total=100.0, desc=f"  {name}", leave=False, bar_format=form) as bar:
+
+        def tell(left: int, time: float) -> None:
+            share = 1.0 - left / rows * (end - time) / (end - start)
+            bar.set_postfix_str(f"t {time:.3f}", refresh=False)
+            bar.update(max(0.0, round(100 * share, 1) - bar.n))
+
+        yield Watched(model, tell)
