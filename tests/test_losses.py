@@ -1,0 +1,411 @@
+"""Denoising score matching: its floor, its minimiser, its weights, and the densities of its times.
+
+Expectations are taken by quadrature: the data and the noise of a batch are Gauss-Hermite nodes, its times are
+Gauss-Legendre nodes, and the loss of each row is weighed by hand. Nothing is left to chance.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from subjects import parametrisations, sdes
+
+import sdekit as sk
+from sdekit import losses
+from sdekit.errors import InvalidArgument, InvalidType, NonFiniteError, UnsupportedCombination
+from sdekit.losses import DenoisingScoreMatching
+from sdekit.models import FromFunction, GaussianMixture, Parametrised
+
+F32, F64 = torch.float32, torch.float64
+MEAN, VAR = 0.8, 0.3  # of the data
+
+each_sde = pytest.mark.parametrize("sde", sdes())
+
+
+class Given:
+    """A source of noise that gives the eps it was given."""
+
+    def __init__(self, eps):
+        self.eps = eps
+
+    def normal(self, shape, *, stream, dtype=None, device=None):
+        assert tuple(shape) == tuple(self.eps.shape)
+        return self.eps.to(dtype)
+
+    def uniform(self, n, *, stream, device=None):
+        return torch.full((n,), 0.5, dtype=F64)
+
+
+def nodes(n=12):
+    """Pairs of standard normals (z, eps) with weights: exact for polynomials of degree 2 n - 1 in each."""
+    v, w = np.polynomial.hermite_e.hermegauss(n)
+    z, eps = np.meshgrid(v, v, indexing="ij")
+    weights = np.outer(w, w).reshape(-1) / w.sum() ** 2
+    return torch.tensor(z.reshape(-1)), torch.tensor(eps.reshape(-1)), torch.tensor(weights)
+
+
+def at(t):
+    """A time density of one time."""
+    return lambda sde, n, noise, device: (torch.full((n,), t, dtype=F64), 1.0)
+
+
+def expected(model, t, *, mean=MEAN, var=VAR, **settings):
+    """E over x0 ~ N(mean, var) and eps of the loss at the time t, exactly for a score that is linear in x."""
+    z, eps, w = nodes()
+    loss = DenoisingScoreMatching(times=at(t), **settings)
+    rows = loss.per_sample(model, (mean + math.sqrt(var) * z)[:, None], Given(eps[:, None]))
+    return (w * rows).sum()
+
+
+def exact(sde, mean=MEAN, var=VAR):
+    return GaussianMixture(sde, [1.0], torch.tensor([[mean]], dtype=F64), var)
+
+
+def some_times(sde, n=5):
+    t = torch.logspace(math.log10(sde.t_min), math.log10(sde.t_max), n, dtype=F64)
+    return t.clamp(sde.t_min, sde.t_max).tolist()
+
+
+# The floor
+
+
+@each_sde
+def test_at_the_exact_score_the_loss_is_its_floor(sde):
+    """E |eps - E[eps | x]|^2 = alpha^2 v / (alpha^2 v + sigma^2) a coordinate, for data N(m, v): at most 1 at any t."""
+    for t in some_times(sde):
+        alpha, sigma = float(sde.alpha(t)), float(sde.sigma(t))
+        floor = alpha**2 * VAR / (alpha**2 * VAR + sigma**2)
+        assert float(expected(exact(sde), t)) == pytest.approx(floor, rel=1e-10, abs=1e-12)
+
+
+@each_sde
+def test_at_the_exact_score_the_likelihood_weighted_loss_is_its_floor(sde):
+    """g^2 / (2 sigma^2) times the floor: with g^2 / 2 on the score (Song et al. 2021b, eq. 7, arXiv:2101.09258)."""
+    for t in some_times(sde):
+        alpha, sigma, g = (float(f(t)) for f in (sde.alpha, sde.sigma, sde.diffusion))
+        floor = 0.5 * g**2 * (1 / sigma**2 - 1 / (alpha**2 * VAR + sigma**2))
+        found = float(expected(exact(sde), t, weight="likelihood"))
+        assert found == pytest.approx(floor, rel=1e-9, abs=1e-12 * 0.5 * g**2 / sigma**2)
+
+
+@each_sde
+@pytest.mark.parametrize("weight", ["simple", "likelihood"])
+def test_the_exact_score_is_stationary_and_its_opposite_is_not(sde, weight):
+    """The gradient along 1, x and the exact eps is 0 at eps, to round-off; at -eps it is not (Vincent 2011)."""
+    model = exact(sde)
+    for t in some_times(sde):
+        for sign in (1.0, -1.0):
+            c = torch.zeros(3, dtype=F64, requires_grad=True)
+
+            def eps(x, t, sign=sign, c=c):
+                right = model(x, t.reshape(-1)).eps
+                return sign * right + c[0] + c[1] * x + c[2] * right
+
+            loss = expected(FromFunction(sde, eps=eps), t, weight=weight)
+            (slope,) = torch.autograd.grad(loss, c)
+            sizes = expected(FromFunction(sde, eps=lambda x, t: 0 * x), t, weight=weight).item() * (1 + float(sde.sigma(t)))
+            if sign > 0:
+                assert float(slope.abs().max()) <= 1e-10 * sizes
+            else:
+                assert float(slope[2].abs()) > 1e-2 * sizes * min(1.0, float(sde.sigma(t)) ** 2)
+
+
+@each_sde
+@pytest.mark.parametrize("row", parametrisations())
+def test_no_parametrisation_changes_the_loss(sde, row):
+    """The same belief costs the same whatever the network's output means."""
+    oracle = exact(sde)
+
+    def network(y, label):
+        x = y / row.scaling(level).inp
+        p, q = row.target(level)
+        return p * oracle(x, level).x0 + q * oracle(x, level).eps
+
+    for t in some_times(sde)[1:]:
+        level = sde.level(t, torch.zeros(1))
+        model = Parametrised(network, sde, row)
+        assert float(expected(model, t)) == pytest.approx(float(expected(oracle, t)), rel=1e-8, abs=1e-10)
+
+
+@each_sde
+def test_the_loss_is_the_distance_of_the_beliefs_above_the_floor(sde):
+    """w E |eps_model - E[eps | x]|^2 more than the floor: another Gaussian's score, in closed form."""
+    other_mean, other_var = -0.2, 0.7
+    model = exact(sde, other_mean, other_var)
+    for t in some_times(sde):
+        a, s = float(sde.alpha(t)), float(sde.sigma(t))
+        v, u = a * a * VAR + s * s, a * a * other_var + s * s
+        # eps of N(m, v) is sigma (x - alpha m) / v
+        slope = s / u - s / v
+        offset = s * a * (MEAN / v - other_mean / u)
+        gap = slope**2 * v + (slope * a * MEAN + offset) ** 2
+        found = float(expected(model, t)) - float(expected(exact(sde), t))
+        assert found == pytest.approx(gap, rel=1e-8, abs=1e-11)
+
+
+@each_sde
+def test_the_likelihood_weight_is_the_rate_of_the_kl_divergence(sde):
+    """Song et al. 2021b, theorem 1 and its proof (arXiv:2101.09258), with equality between two diffused Gaussians:
+
+    KL(p || q) at t_min - KL(p || q) at t_max = int (g^2 / 2) E_p |score_p - score_q|^2 dt.
+    """
+    other_mean, other_var = 0.1, 0.9
+    data, other = exact(sde), exact(sde, other_mean, other_var)
+
+    def kl(t):
+        a, s = float(sde.alpha(t)), float(sde.sigma(t))
+        v, u = a * a * VAR + s * s, a * a * other_var + s * s
+        return 0.5 * (v / u - 1 - math.log(v / u) + (a * (MEAN - other_mean)) ** 2 / u)
+
+    # Gauss-Legendre in log t: dt = t d(log t)
+    v, w = np.polynomial.legendre.leggauss(120)
+    low, high = math.log(sde.t_min), math.log(sde.t_max)
+    t = np.exp(0.5 * (high - low) * v + 0.5 * (high + low))
+    weights = 0.5 * (high - low) * w * t
+    rate = [float(expected(other, u, weight="likelihood") - expected(data, u, weight="likelihood")) for u in t]
+    assert float(weights @ np.array(rate)) == pytest.approx(kl(sde.t_min) - kl(sde.t_max), rel=1e-6)
+
+
+@each_sde
+@pytest.mark.parametrize("weight", ["simple", "likelihood"])
+def test_the_loss_is_finite_and_its_draws_are_not_wild_at_t_min(sde, weight):
+    """A coordinate's loss has mean w m and standard deviation at most 3 w there: w |eps - eps_model|^2, |.| of O(1)."""
+    z, eps, w = nodes()
+    loss = DenoisingScoreMatching(weight=weight, times=at(sde.t_min))
+    rows = loss.per_sample(exact(sde), (MEAN + math.sqrt(VAR) * z)[:, None], Given(eps[:, None]))
+    level = sde.level(sde.t_min, torch.zeros(1))
+    scale = 1.0 if weight == "simple" else losses.likelihood(level)
+    mean = float((w * rows).sum())
+    assert mean <= scale
+    assert float((w * rows**2).sum()) - mean**2 <= 9 * scale**2
+
+
+# Weights, reductions, rows
+
+
+def test_the_named_weights_are_their_formulas():
+    """1, and g^2 / (2 sigma^2)."""
+    for sde in (p.values[0] for p in sdes()):
+        for t in some_times(sde):
+            level = sde.level(t, torch.zeros(1))
+            assert losses.simple(level) == 1.0
+            g, sigma = float(sde.diffusion(t)), float(sde.sigma(t))
+            assert losses.likelihood(level) == pytest.approx(g**2 / (2 * sigma**2), rel=1e-13)
+        rows = torch.tensor(some_times(sde), dtype=F64)
+        column = losses.likelihood(sde.level(rows, torch.zeros(5, 2, 2)))
+        assert column.shape == (5, 1, 1)
+        torch.testing.assert_close(column.flatten(), sde.diffusion(rows) ** 2 / (2 * sde.sigma(rows) ** 2))
+
+
+def batch(n=6, event=(2, 3), dtype=F64, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(n, *event, generator=g, dtype=dtype)
+
+
+def crooked(sde):
+    """A model that is wrong everywhere, and differently in every coordinate."""
+    return FromFunction(sde, eps=lambda x, t: torch.sin(3 * x) + 0.2)
+
+
+@each_sde
+def test_the_rows_are_their_own_and_the_loss_is_their_mean(sde):
+    """(B,), each row w |eps_model - eps|^2 of its own time, data and noise: never a (B, 1) against a (B,)."""
+    x0, noise = batch(), sk.KeyedNoise(3)
+    model = crooked(sde)
+    for event in ((), (1,), (2, 3), (6,)):  # (6,) of 6 rows would hide a transposed broadcast
+        x0 = batch(6, event)
+        t, _ = losses.stratified(sde, 6, noise)
+        eps = noise.normal(x0.shape, stream="loss", dtype=F64)
+        for weight in ("simple", "likelihood", lambda level: level.alpha + 2.0):
+            rows = DenoisingScoreMatching(weight=weight).per_sample(model, x0, noise)
+            assert rows.shape == (6,)
+            for i in range(6):
+                alpha, sigma, g = (float(f(t[i])) for f in (sde.alpha, sde.sigma, sde.diffusion))
+                w = {"simple": 1.0, "likelihood": g**2 / (2 * sigma**2)}.get(weight, alpha + 2.0)
+                x = alpha * x0[i] + sigma * eps[i]
+                square = ((torch.sin(3 * x) + 0.2 - eps[i]) ** 2).mean()
+                assert float(rows[i]) == pytest.approx(w * float(square), rel=1e-9)
+            value = DenoisingScoreMatching(weight=weight)(model, x0, noise)
+            assert value.shape == ()
+            assert float(value) == pytest.approx(float(rows.mean()), rel=1e-12)
+
+
+@each_sde
+def test_a_rows_loss_does_not_see_its_mates(sde):
+    noise = sk.KeyedNoise(3)
+    x0 = batch()
+    rows = DenoisingScoreMatching().per_sample(crooked(sde), x0, noise)
+    x0[1:] = 100 * x0[1:] + 7
+    assert float(DenoisingScoreMatching().per_sample(crooked(sde), x0, noise)[0]) == float(rows[0])
+
+
+def test_sum_is_mean_times_the_dimension():
+    """Doubling the coordinates doubles the sum and leaves the mean."""
+    sde = sk.VPSDE()
+    x0, noise = batch(), sk.KeyedNoise(0)
+    mean, total = (DenoisingScoreMatching(reduction=r).per_sample(crooked(sde), x0, noise) for r in ("mean", "sum"))
+    torch.testing.assert_close(total, 6 * mean, rtol=1e-13, atol=0)
+    twice = torch.cat([x0, x0], 1)
+    eps = batch(seed=4)
+    for reduction, factor in (("mean", 1), ("sum", 2)):
+        loss = DenoisingScoreMatching(reduction=reduction, times=at(0.4))
+        once = loss.per_sample(crooked(sde), x0, Given(eps))
+        both = loss.per_sample(crooked(sde), twice, Given(torch.cat([eps, eps], 1)))
+        torch.testing.assert_close(both, factor * once, rtol=1e-13, atol=0)
+
+
+def test_a_density_of_times_multiplies_by_its_factor():
+    """Importance sampling: a row's loss times the factor of its time, as a number or as one a row."""
+    sde, x0, eps = sk.VPSDE(), batch(), batch(seed=1)
+    plain = DenoisingScoreMatching(times=at(0.4)).per_sample(crooked(sde), x0, Given(eps))
+    factors = torch.linspace(0.5, 3.0, 6, dtype=F64)
+    for factor in (2.5, factors):
+        density = lambda sde, n, noise, device, f=factor: (torch.full((n,), 0.4, dtype=F64), f)  # noqa: E731
+        found = DenoisingScoreMatching(times=density).per_sample(crooked(sde), x0, Given(eps))
+        torch.testing.assert_close(found, factor * plain, rtol=1e-14, atol=0)
+
+
+def test_a_condition_reaches_the_model():
+    sde, x0, noise = sk.VPSDE(), batch(), sk.KeyedNoise(0)
+    model = FromFunction(sde, eps=lambda x, t, y: y + 0 * x)
+    y = batch(seed=2)
+    loss = DenoisingScoreMatching()
+    assert float(loss(model, x0, noise, y=y)) == float(loss(model.given(y=y), x0, noise))
+    assert float(loss(model, x0, noise, y=y)) != float(loss(model, x0, noise, y=0 * y))
+
+
+@pytest.mark.parametrize("dtype", [F32, F64, torch.bfloat16], ids=str)
+def test_the_loss_is_in_the_dtype_of_the_data(dtype):
+    value = DenoisingScoreMatching("likelihood")(crooked(sk.VPSDE()), batch(dtype=dtype), sk.Noise(0))
+    assert value.dtype == dtype
+
+
+def test_a_step_of_training_lowers_the_loss_and_the_network_learns_the_score():
+    """Gradient descent on one weight: eps = c x on N(0, 1) data and VP noise, whose best c is sigma at every t."""
+    sde = sk.VPSDE()
+    c = torch.tensor(0.0, dtype=F64, requires_grad=True)
+    t = 0.3
+    for _ in range(200):
+        (slope,) = torch.autograd.grad(expected(FromFunction(sde, eps=lambda x, t: c * x), t, mean=0.0, var=1.0), c)
+        with torch.no_grad():
+            c -= 0.2 * slope
+    assert float(c) == pytest.approx(float(sde.sigma(t)), rel=1e-9)
+
+
+# Densities of times
+
+
+@pytest.mark.parametrize("density", [losses.uniform, losses.stratified])
+def test_each_rows_time_is_uniform_on_the_domain(density):
+    """Kolmogorov-Smirnov over 4000 seeds for the first and the last row of five: false alarm 1e-6 each."""
+    sde = sk.EDMSDE()
+    t = torch.stack([density(sde, 5, sk.Noise(seed))[0] for seed in range(4000)])
+    u = ((t - sde.t_min) / (sde.t_max - sde.t_min)).numpy()
+    assert t.dtype == F64
+    for row in (0, 4):
+        assert stats.kstest(u[:, row], "uniform").pvalue > 1e-6
+    assert stats.kstest(u[:, 0] ** 1.1, "uniform").pvalue < 1e-6  # the test sees a power of 1.1
+    assert density(sde, 5, sk.Noise(0))[1] == 1.0
+
+
+@each_sde
+@pytest.mark.parametrize("n", [1, 2, 7, 64])
+def test_stratified_times_are_one_in_each_part(sde, n):
+    """Kingma et al. 2021, appendix I.1: u_i = (u_0 + i / n) mod 1."""
+    for source in (sk.Noise, sk.KeyedNoise):
+        for seed in range(20):
+            t, _ = losses.stratified(sde, n, source(seed))
+            u = (t - sde.t_min) / (sde.t_max - sde.t_min)
+            assert sorted((u * n).floor().long().clamp(max=n - 1).tolist()) == list(range(n))
+            assert bool(((t >= sde.t_min) & (t <= sde.t_max)).all())
+            torch.testing.assert_close(u.sort().values.diff(), torch.full((n - 1,), 1 / n, dtype=F64), rtol=0, atol=1e-12)
+
+
+def test_stratified_times_make_the_loss_less_noisy():
+    """The variance over batches of a mean of cos(pi u), 1 / (2 n) for independent times, all but vanishes."""
+    sde = sk.VPSDE(t_min=1e-9)
+    spread = {}
+    for density in (losses.uniform, losses.stratified):
+        means = [torch.cos(math.pi * density(sde, 16, sk.Noise(seed))[0]).mean() for seed in range(500)]
+        spread[density] = float(torch.stack(means).var())
+    assert spread[losses.uniform] == pytest.approx(1 / 32, rel=0.4)  # 500 batches: 6 standard errors
+    assert spread[losses.stratified] < spread[losses.uniform] / 20
+
+
+def test_no_rows_have_no_times():
+    for density in (losses.uniform, losses.stratified):
+        assert density(sk.VPSDE(), 0, sk.Noise(0))[0].shape == (0,)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "said"),
+    [
+        ({"weight": "snr"}, InvalidArgument, "weight must be one of simple, likelihood, got 'snr'"),
+        ({"weight": 2.0}, InvalidType, "weight must be one of simple, likelihood, got float 2.0"),
+        ({"times": "normal"}, InvalidArgument, "times must be one of uniform, stratified, got 'normal'"),
+        ({"reduction": "none"}, InvalidArgument, "reduction must be one of mean, sum, got 'none'"),
+        ({"reduction": None}, InvalidType, "reduction must be one of mean, sum, got NoneType"),
+    ],
+)
+def test_a_setting_that_is_none_is_named(settings, kind, said):
+    with pytest.raises(kind, match=f"DenoisingScoreMatching: {said}"):
+        DenoisingScoreMatching(**settings)
+
+
+@pytest.mark.parametrize(
+    ("x0", "kind", "said"),
+    [
+        (torch.zeros(3, 2, dtype=torch.uint8), InvalidType, "x0 must be of a floating-point dtype, got torch.uint8"),
+        (np.zeros((3, 2)), InvalidType, r"x0 must be a tensor of shape \(B, \*event\), got ndarray"),
+        (torch.tensor(1.0), InvalidArgument, r"x0 must be of shape \(B, \*event\)"),
+        (torch.tensor([[1.0], [math.nan]]), InvalidArgument, r"x0 must be finite, got NaN or infinity in 1 of 2 rows"),
+        (torch.zeros(0, 2), InvalidArgument, "x0 must hold at least one row|x0 must .*empty"),
+    ],
+)
+def test_data_that_are_none_are_named(x0, kind, said):
+    calls = []
+    model = FromFunction(sk.VPSDE(), eps=lambda x, t: calls.append(1) or x)
+    with pytest.raises(kind, match=f"DenoisingScoreMatching: ({said})"):
+        DenoisingScoreMatching()(model, x0, sk.Noise(0))
+    assert not calls
+
+
+@pytest.mark.parametrize("model", [torch.nn.Identity(), lambda x, t: x, None], ids=["network", "function", "None"])
+def test_a_model_that_is_none_is_named(model):
+    """Such as the bare network."""
+    with pytest.raises(InvalidType, match="DenoisingScoreMatching: model must be a ScoreModel"):
+        DenoisingScoreMatching()(model, batch(), sk.Noise(0))
+
+
+def test_a_loss_that_is_not_finite_is_named():
+    model = FromFunction(sk.VPSDE(), eps=lambda x, t: x / 0)
+    with pytest.raises(NonFiniteError, match="DenoisingScoreMatching: the loss must be finite, got (nan|inf)"):
+        DenoisingScoreMatching()(model, batch(), sk.Noise(0))
+
+
+def test_a_process_without_a_kernel_has_no_denoising_loss():
+    class Drift(sk.SDE):
+        t_min, t_max = 0.1, 1.0
+        prior = sk.sdes.NormalPrior()
+
+        def drift(self, x, t):
+            return -x
+
+        def diffusion(self, t):
+            return torch.ones_like(torch.as_tensor(t))
+
+    model = FromFunction(Drift(), score=lambda x, t: -x)
+    with pytest.raises(UnsupportedCombination, match="the model's process must have alpha and sigma, got Drift"):
+        DenoisingScoreMatching()(model, batch(), sk.Noise(0))
+
+
+def test_a_loss_is_its_settings():
+    assert repr(DenoisingScoreMatching()) == (
+        "DenoisingScoreMatching(weight='simple', times='stratified', reduction='mean')"
+    )
+    assert DenoisingScoreMatching("likelihood") == DenoisingScoreMatching(weight="likelihood")
