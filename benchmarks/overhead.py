@@ -1,0 +1,209 @@
+"""What a sampling step costs beyond the network, and a training step beyond forward, backward and Adam.
+
+    python benchmarks/overhead.py [--quick] [--out DIR]
+
+Sampling: microseconds a step around a network that returns its input, batch 1 in two dimensions, one thread. A run of
+many steps less a run of few, over their difference: what a run costs once does not count. Peers, where they are
+installed, run in turn in the same process, and the median over rounds is quoted. Training: an MLP of 4 x 128 at batch
+4096; one step of ``train``, denoising score matching with clipping and averaged weights, over one of forward, backward
+and Adam alone on the same network and batch, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import platform
+import statistics
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import sdekit as sk
+from sdekit.training import Settings, train
+
+Run = Callable[[int], object]
+
+
+def ours() -> dict[str, Run]:
+    """Our samplers around a network that returns its input."""
+    model = sk.ddpm(lambda x, label: x)
+    x_T = torch.ones(1, 2)
+
+    def run(solver: sk.solvers.Solver) -> Run:
+        return lambda n: sk.sample(model, x_T=x_T, solver=solver, steps=n)
+
+    return {
+        "sdekit Euler (ProbabilityFlow)": run(sk.solvers.ProbabilityFlow(sk.ode.Euler())),
+        "sdekit EulerMaruyama": run(sk.solvers.EulerMaruyama()),
+        "sdekit DDIM": run(sk.solvers.DDIM()),
+        "sdekit Ancestral": run(sk.solvers.Ancestral()),
+        "sdekit Heun": run(sk.solvers.Heun()),
+        "sdekit DPMSolver(2)": run(sk.solvers.DPMSolver(2)),
+    }
+
+
+def k_diffusion() -> dict[str, Run]:
+    """k-diffusion's samplers around a denoiser that returns its input; its sampling module alone is imported."""
+    spec = importlib.util.find_spec("k_diffusion")
+    if spec is None or spec.submodule_search_locations is None:
+        raise ImportError("k_diffusion is not installed")
+    # the package's own __init__ imports training code; sampling needs two names of utils alone
+    package = types.ModuleType("k_diffusion")
+    package.__path__ = list(spec.submodule_search_locations)
+    utils = types.ModuleType("k_diffusion.utils")
+    utils.append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]  # type: ignore[attr-defined]
+    sys.modules.update({"k_diffusion": package, "k_diffusion.utils": utils})
+    sampling = importlib.import_module("k_diffusion.sampling")
+    x_T = torch.ones(1, 2)
+
+    def run(function: Callable[..., object]) -> Run:
+        return lambda n: function(
+            lambda x, sigma: x, x_T, sampling.get_sigmas_karras(n, 0.01, 80.0), disable=True
+        )
+
+    return {
+        "k-diffusion Euler": run(sampling.sample_euler),
+        "k-diffusion Euler ancestral": run(sampling.sample_euler_ancestral),
+        "k-diffusion Heun": run(sampling.sample_heun),
+        "k-diffusion DPM++(2M)": run(sampling.sample_dpmpp_2m),
+    }
+
+
+def diffusers() -> dict[str, Run]:
+    """diffusers' schedulers around a network that returns its input."""
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+
+    x_T = torch.ones(1, 2)
+
+    def run(scheduler: type) -> Run:
+        def loop(n: int) -> torch.Tensor:
+            s = scheduler()
+            s.set_timesteps(n)
+            x = x_T * s.init_noise_sigma
+            for t in s.timesteps:
+                x = s.step(s.scale_model_input(x, t), t, x).prev_sample
+            return x
+
+        return loop
+
+    return {
+        "diffusers Euler": run(EulerDiscreteScheduler),
+        "diffusers DDIM": run(DDIMScheduler),
+        "diffusers DPM++(2M)": run(DPMSolverMultistepScheduler),
+    }
+
+
+def azula() -> dict[str, Run]:
+    """azula's samplers around a denoiser whose network returns its input."""
+    from azula.denoise import KarrasDenoiser
+    from azula.noise import VPSchedule
+    from azula.sample import DDIMSampler, DDPMSampler
+
+    class Identity(torch.nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor, **kwargs: object) -> torch.Tensor:
+            return x
+
+    denoiser = KarrasDenoiser(Identity(), VPSchedule())
+    x_T = torch.ones(1, 2)
+
+    def run(sampler: type) -> Run:
+        return lambda n: sampler(denoiser, steps=n, silent=True)(x_T)
+
+    return {"azula DDIM": run(DDIMSampler), "azula DDPM": run(DDPMSampler)}
+
+
+def sampling(steps: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Microseconds a step of every sampler at hand: median, least and greatest over the rounds."""
+    runs = ours()
+    for peer in (k_diffusion, diffusers, azula):
+        try:
+            runs |= peer()
+        except ImportError as error:
+            print(f"{peer.__name__}: left out ({error})")
+    few = 10
+    spent: dict[str, list[float]] = {name: [] for name in runs}
+    with torch.no_grad():
+        for name, run in runs.items():
+            run(few)
+        for _ in range(rounds):
+            for name, run in runs.items():
+                times = []
+                for n in (few, few + steps):
+                    start = time.perf_counter()
+                    run(n)
+                    times.append(time.perf_counter() - start)
+                spent[name].append((times[1] - times[0]) / steps * 1e6)
+    return {n: {"median": statistics.median(v), "min": min(v), "max": max(v)} for n, v in spent.items()}
+
+
+def training(steps: int, rounds: int) -> dict[str, float]:
+    """A step of ``train`` over one of forward, backward and Adam alone: the median of the ratios of paired rounds."""
+    torch.set_num_threads(torch.get_num_threads())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        networks = [sk.networks.MLP((8,), width=128, depth=4) for _ in range(2)]
+    data = sk.Noise(0).normal((4096, 8), stream="data")
+    labels = sk.Noise(1).uniform(4096, stream="labels").float()
+    optimiser = torch.optim.Adam(networks[0].parameters(), lr=1e-3, fused=True)
+
+    def alone() -> float:
+        start = time.process_time()
+        for _ in range(steps):
+            optimiser.zero_grad(set_to_none=True)
+            (networks[0](data, labels) - data).square().mean().backward()
+            optimiser.step()
+        return (time.process_time() - start) / steps
+
+    model = sk.ddpm(networks[1])
+
+    def whole() -> float:
+        marks: list[float] = []
+        train(
+            model,
+            data,
+            Settings(steps=steps + 2, batch_size=4096),
+            callback=lambda state: marks.append(time.process_time()),
+        )
+        return (marks[-1] - marks[1]) / steps
+
+    alone(), whole()
+    pairs = [(alone(), whole()) for _ in range(rounds)]
+    return {
+        "alone_ms": 1e3 * statistics.median(a for a, _ in pairs),
+        "train_ms": 1e3 * statistics.median(b for _, b in pairs),
+        "ratio": statistics.median(b / a for a, b in pairs),
+    }
+
+
+def main() -> None:
+    """Measures, prints a table, and writes it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few steps and rounds: shows that it runs")
+    parser.add_argument("--out", type=Path, help="a folder for overhead.json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    steps, rounds = (20, 2) if options.quick else (400, 15)
+    result = {
+        "machine": {"python": platform.python_version(), "torch": torch.__version__, "processor": platform.machine()},
+        "command": "python " + " ".join(["benchmarks/overhead.py", *sys.argv[1:]]),
+        "microseconds_a_step": sampling(steps, rounds),
+        "training": training(2 if options.quick else 20, 2 if options.quick else 9),
+    }
+    print(f"\nmicroseconds a step beyond a network that returns its input, batch 1 in 2-D, {rounds} rounds of {steps}")
+    for name, row in sorted(result["microseconds_a_step"].items(), key=lambda item: item[1]["median"]):
+        print(f"  {name:32s} {row['median']:8.1f}   ({row['min']:.1f} to {row['max']:.1f})")
+    row = result["training"]
+    print(f"\ntraining: {row['train_ms']:.2f} ms a step, {row['alone_ms']:.2f} ms alone: ratio {row['ratio']:.3f}")
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "overhead.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
