@@ -6,6 +6,7 @@ Every message names the argument, what was given, and what would be right.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -73,7 +74,7 @@ def number(
     kind: type[InvalidArgument] = InvalidArgument,
 ) -> float:
     """The value as a finite float within the bounds, or a named error."""
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
+    if not _is(numbers.Real, value):
         raise InvalidType(f"{owner}: {name} must be a number, got {describe(value)}")
     result = float(value)
     bounds = []
@@ -96,11 +97,10 @@ def number(
 
 def whole(owner: str, name: str, value: Any, *, at_least: int) -> int:
     """The value as an int that is not below the bound, or a named error."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if not _is(numbers.Integral, value):
         raise InvalidType(f"{owner}: {name} must be a whole number, got {describe(value)}")
-    value = int(value.__index__())
-    if value < at_least:
-        raise InvalidArgument(f"{owner}: {name} must be at least {at_least}, got {name}={value}")
+    if int(value) < at_least:
+        raise InvalidArgument(f"{owner}: {name} must be at least {at_least}, got {name}={int(value)}")
     return int(value)
 
 
@@ -133,6 +133,13 @@ def finite_rows(owner: str, name: str, x: Tensor, kind: type[SDEKitError] = NonF
     bad = [i for i, fine in enumerate(torch.isfinite(x).reshape(x.shape[0], -1).all(1).tolist()) if not fine]
     rows = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
     raise kind(f"{owner}: {name} must be finite, got NaN or infinity in {len(bad)} of {x.shape[0]} rows (rows {rows})")
+
+
+def _is(kind: type, value: Any) -> bool:
+    """Whether the value, or the element of a tensor or an array of shape (), is a number of a kind, and no bool."""
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def describe(value: Any) -> str:

@@ -25,7 +25,7 @@ def uniform(sde: SDE, steps: int) -> Tensor:
 
     t_i = t_max + i / steps (t_min - t_max).  (Song et al. 2021, appendix D, arXiv:2011.13456.)
     """
-    return sde.t_max + _fractions("uniform", steps) * (sde.t_min - sde.t_max)
+    return _ended(sde, sde.t_max + _fractions("uniform", steps) * (sde.t_min - sde.t_max))
 
 
 def log_snr(sde: SDE, steps: int) -> Tensor:
@@ -36,7 +36,7 @@ def log_snr(sde: SDE, steps: int) -> Tensor:
     """
     process = _gaussian("log_snr", sde)
     ends = process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64))
-    return _within(process, ends[0] + _fractions("log_snr", steps) * (ends[1] - ends[0]))
+    return _ended(sde, process.time_at(ends[0] + _fractions("log_snr", steps) * (ends[1] - ends[0])))
 
 
 def karras(sde: SDE, steps: int, rho: float = 7.0) -> Tensor:
@@ -48,7 +48,8 @@ def karras(sde: SDE, steps: int, rho: float = 7.0) -> Tensor:
     process = _gaussian("karras", sde)
     rho = number("karras", "rho", rho, above=0.0)
     ends = torch.exp(process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)) * (-0.5 / rho))
-    return _within(process, -2 * rho * torch.log(ends[0] + _fractions("karras", steps) * (ends[1] - ends[0])))
+    powers = ends[0] + _fractions("karras", steps) * (ends[1] - ends[0])
+    return _ended(sde, process.time_at(-2 * rho * torch.log(powers)))
 
 
 NAMES: dict[str, Grid] = {"uniform": uniform, "log_snr": log_snr, "karras": karras}
@@ -134,8 +135,8 @@ def _gaussian(name: str, sde: SDE) -> GaussianSDE:
     return sde
 
 
-def _within(sde: GaussianSDE, log_snr: Tensor) -> Tensor:
-    t = sde.time_at(log_snr).clamp(sde.t_min, sde.t_max)
+def _ended(sde: SDE, t: Tensor) -> Tensor:
+    """The times with t_max and t_min at their ends, to the bit."""
     t[0] = sde.t_max
     if len(t) > 1:
         t[-1] = sde.t_min

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidArgument, InvalidType, batch, describe, finite_rows, number, one_of, whole
-from .models.base import ScoreModel
+from .models.base import ScoreModel, check_model, evaluating
 from .noise import KeyedNoise
 from .ode.adaptive import Dopri5
 from .ode.base import ODEMethod
-from .sampling import check_model, evaluating
 from .solvers.probability_flow import Flow
 from .types import NoiseSource, Time
 

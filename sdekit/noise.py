@@ -40,7 +40,7 @@ class Noise:
 
     def _generator(self, device: torch.device) -> torch.Generator:
         if device not in self._generators:
-            self._generators[device] = torch.Generator(device).manual_seed(self._seed)
+            self._generators[device] = torch.Generator(device).manual_seed(_word(self._seed))
         return self._generators[device]
 
     def __call__(self, x: Tensor, t: Any, s: Any, stream: Stream = "path") -> Tensor:
@@ -129,7 +129,8 @@ class KeyedNoise:
         key = (self._seed & MASK, self._seed >> 32)
         shape = (rows, len(blocks))
         w0, w1, w2, w3 = philox((blocks.expand(shape), ids[:, None].expand(shape), low, high), key)
-        first, second = (torch.stack(pair, -1).reshape(rows, -1)[:, :width] for pair in ([w0, w2], [w1, w3]))
+        size = (rows, 2 * len(blocks))
+        first, second = (torch.stack(pair, -1).reshape(size)[:, :width] for pair in ([w0, w2], [w1, w3]))
         return first, second
 
     def _draw(self, stream: Stream, t: float | Tensor = 0.0, s: float | Tensor = 0.0) -> _Draw:
@@ -216,8 +217,18 @@ def fold(seed: Seed) -> int:
     return value
 
 
+def _word(seed: int) -> int:
+    """A seed as 32 bits, which is all that torch's generator on the CPU reads of it."""
+    return seed if seed <= MASK else int.from_bytes(hashlib.blake2b(str(seed).encode(), digest_size=4).digest(), "little")
+
+
 def _check_ids(ids: Tensor | Sequence[int]) -> Tensor:
-    ids = torch.as_tensor(ids)
+    if not isinstance(ids, Tensor) and not len(ids):
+        return torch.zeros(0, dtype=torch.int64)
+    try:
+        ids = torch.as_tensor(ids)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidType(f"KeyedNoise: ids must be whole numbers of shape (B,), got {describe(ids)}") from error
     if ids.ndim != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise InvalidType(f"KeyedNoise: ids must be whole numbers of shape (B,), got {describe(ids)}")
     ids = ids.to(device="cpu", dtype=torch.int64)

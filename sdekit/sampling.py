@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import errors
 from .errors import InvalidArgument, InvalidType, describe, whole
 from .grids import Grid, levels
-from .models.base import Prediction, ScoreModel
+from .models.base import Prediction, ScoreModel, check_model, evaluating
 from .noise import KeyedNoise, Noise
 from .sdes.base import GaussianSDE, Level
 from .solvers.base import Solver, State, check_solver
@@ -283,26 +282,6 @@ class Tally:
 
     whole: int = 0
     rows: Tensor | None = None
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; on leaving, also by an exception, every module is in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    try:
-        for module in training:
-            module.training = False
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def check_model(owner: str, model: object) -> None:
-    """Raises InvalidType unless the value is a ScoreModel."""
-    if not isinstance(model, ScoreModel):
-        hint = "; wrap a network, as in sdekit.ddpm(network)" if isinstance(model, nn.Module) or callable(model) else ""
-        raise InvalidType(f"{owner}: model must be a ScoreModel, got {describe(model)}{hint}")
 
 
 def _check_shape(shape: Any) -> tuple[int, ...]:

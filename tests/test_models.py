@@ -85,9 +85,9 @@ def test_rows_are_karras_columns(column, row, sde):
         alpha, sigma = (np.asarray(v, dtype=np.float64) for v in (level.alpha, level.sigma))
         skip, out, inp, label = karras_table(column, sigma / alpha, getattr(row, "sigma_data", None))
         found = row.scaling(level)
-        np.testing.assert_allclose(np.asarray(found.skip * alpha), skip, rtol=1e-13)
+        np.testing.assert_allclose(np.asarray(found.skip) * alpha, skip, rtol=1e-13)
         np.testing.assert_allclose(np.asarray(found.out), out, rtol=1e-13)
-        np.testing.assert_allclose(np.asarray(found.inp * alpha), inp, rtol=1e-13)
+        np.testing.assert_allclose(np.asarray(found.inp) * alpha, inp, rtol=1e-13)
         if label is not None:
             np.testing.assert_allclose(np.asarray(found.label), label, rtol=0, atol=1e-13 * np.abs(label).max())
         else:
@@ -559,7 +559,7 @@ def test_the_mixtures_score_is_the_gradient_of_its_log_density(sde):
         x = (model.sample(6, sk.Noise(0), t)).requires_grad_()
         (score,) = torch.autograd.grad(model.log_prob(x, t).sum(), x)
         found = model(x.detach(), t).score
-        size = float(score.abs().max()) + float(x.abs().max()) / float(sde.sigma(t)) ** 2
+        size = float(score.abs().max()) + float(x.detach().abs().max()) / float(sde.sigma(t)) ** 2
         torch.testing.assert_close(found, score, rtol=0, atol=1e-12 * size)
 
 

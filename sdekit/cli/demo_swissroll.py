@@ -17,11 +17,10 @@ from ..likelihood import log_likelihood
 from ..losses import DenoisingScoreMatching
 from ..metrics import energy_distance, noise_floor
 from ..models import Epsilon, GaussianMixture, Parametrised, ScaledScore
-from ..models.base import ScoreModel
+from ..models.base import ScoreModel, evaluating
 from ..networks import MLP
 from ..noise import Noise
 from ..plots import FieldPanel, PathPanel, PointPanel
-from ..sampling import evaluating
 from ..sdes import VESDE, VPSDE, GaussianSDE
 from ..solvers import Langevin, State
 from ..training import Settings

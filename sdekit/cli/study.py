@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from .. import ode, solvers
 from ..metrics import NoiseFloor, energy_distance
-from ..models.base import ScoreModel
+from ..models.base import ScoreModel, evaluating
 from ..models.parametrised import Parametrised
 from ..noise import Noise
 from ..plots import SolverRow, loss_curves, save, solver_table
-from ..sampling import evaluating, sample, trajectory
+from ..sampling import sample, trajectory
 from ..sdes import GaussianSDE
 from ..solvers.base import Solver
 from ..training import Settings, Trained, save_model, train

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import NonFiniteError, UnsupportedCombination, batch, one_of
-from ..models.base import ScoreModel
+from ..errors import InvalidArgument, NonFiniteError, UnsupportedCombination, batch, one_of
+from ..models.base import ScoreModel, check_model
 from ..sdes.base import GaussianSDE
 from ..types import NoiseSource, lincomb
 from . import times as time_densities
@@ -52,7 +52,10 @@ class DenoisingScoreMatching:
         Raises InvalidType or InvalidArgument for data that are not finite floats, and NonFiniteError for a loss that
         is not finite.
         """
-        value = self.per_sample(model, batch("DenoisingScoreMatching", "x0", x0), noise, **condition).mean()
+        check_model("DenoisingScoreMatching", model)
+        if not len(batch("DenoisingScoreMatching", "x0", x0)):
+            raise InvalidArgument("DenoisingScoreMatching: x0 must hold at least one row, got none: no rows have no mean")
+        value = self.per_sample(model, x0, noise, **condition).mean()
         if not bool(torch.isfinite(value)):
             raise NonFiniteError(f"DenoisingScoreMatching: the loss must be finite, got {float(value)}")
         return value

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -196,12 +198,13 @@ class Given(ScoreModel):
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
         """The model's prediction under the bound condition; names given here win."""
-        for name, value in self._condition.items():
+        bound = {name: value for name, value in self._condition.items() if name not in condition}
+        for name, value in bound.items():
             if isinstance(value, Tensor) and value.ndim and len(value) != len(x):
                 raise InvalidArgument(
                     f"given: {name} must hold one entry a row, got {len(value)} entries for {len(x)} rows of x"
                 )
-        prediction = self.model(x, t, **{**self._condition, **condition})
+        prediction = self.model(x, t, **bound, **condition)
         assert isinstance(prediction, Prediction)
         return prediction
 
@@ -217,6 +220,26 @@ class Given(ScoreModel):
     def condition(self) -> dict[str, Any]:
         """The bound condition, by name."""
         return {**self.model.condition, **self._condition}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; on leaving, also by an exception, every module is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def check_model(owner: str, model: object) -> None:
+    """Raises InvalidType unless the value is a ScoreModel."""
+    if not isinstance(model, ScoreModel):
+        hint = "; wrap a network, as in sdekit.ddpm(network)" if isinstance(model, nn.Module) or callable(model) else ""
+        raise InvalidType(f"{owner}: model must be a ScoreModel, got {describe(model)}{hint}")
 
 
 def gaussian(owner: str, sde: SDE) -> GaussianSDE:

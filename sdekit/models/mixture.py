@@ -39,9 +39,7 @@ class GaussianMixture(ScoreModel):
         super().__init__()
         self.sde = gaussian("GaussianMixture", sde)
         means = _real("means", means)
-        weights, covariances = (
-            _real(name, v).to(means) for name, v in (("weights", weights), ("covariances", covariances))
-        )
+        weights, covariances = _real("weights", weights, means), _real("covariances", covariances, means)
         if weights.ndim != 1 or len(weights) == 0 or not bool((weights > 0).all()):
             raise InvalidArgument(f"GaussianMixture: weights must be positive, of shape (K,), got {describe(weights)}")
         if means.ndim == 0 or len(means) != len(weights):
@@ -63,7 +61,7 @@ class GaussianMixture(ScoreModel):
             v.reshape(-1, 1, 1).to(x.dtype) if isinstance(v, Tensor) else v for v in (level.alpha, level.sigma)
         )
         means, vectors, values = (v.to(x) for v in (self.means, self.vectors, self.values))
-        centred = x.reshape(len(x), 1, -1) - alpha * means
+        centred = x.reshape(len(x), 1, means.shape[1]) - alpha * means
         y = torch.einsum("bkd,kde->bke", centred, vectors)
         variance = alpha * alpha * values + sigma * sigma
         log_joint = (
@@ -124,12 +122,18 @@ class GaussianMixture(ScoreModel):
         return f"sde={self.sde}, components={len(self.weights)}, event={self.event}"
 
 
-def _real(name: str, value: Any) -> Tensor:
+def _real(name: str, value: Any, like: Tensor | None = None) -> Tensor:
+    """The value as a finite real tensor, in the dtype and on the device of another where there is one."""
     try:
-        tensor = torch.as_tensor(value)
+        # python numbers straight into the dtype: a float is not first rounded to the default one
+        python = not isinstance(value, Tensor) and not hasattr(value, "dtype")
+        tensor = torch.as_tensor(value, dtype=like.dtype if python and like is not None else None)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidType(f"GaussianMixture: {name} must be numbers, got {describe(value)}") from error
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise InvalidType(f"GaussianMixture: {name} must be real numbers, got {describe(tensor)}")
     tensor = tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())
+    tensor = tensor if like is None else tensor.to(like)
     if not bool(torch.isfinite(tensor).all()):
         raise InvalidArgument(f"GaussianMixture: {name} must be finite, got {describe(tensor)} with NaN or infinity")
     return tensor

@@ -128,15 +128,25 @@ class NormalPrior(Prior):
     ) -> Tensor:
         """mean + std z with z standard normal, of shape (B, *event)."""
         z = noise.normal(shape, stream="prior", dtype=dtype, device=device)
-        if isinstance(self.mean, float) and isinstance(self.std, float):
-            return z * self.std + self.mean if self.mean else scale(self.std, z)
-        return z * _like(self.std, z) + _like(self.mean, z)
+        mean, std = self._moments(z)
+        return z * std + mean
 
     def log_prob(self, x: Tensor) -> Tensor:
         """-|(x - mean) / std|^2 / 2 - sum log(std) - D log(2 pi) / 2, in nats: (B, *event) -> (B,)."""
-        std = _like(self.std, x).expand(x.shape[1:])
-        z = ((x - _like(self.mean, x)) / std).reshape(x.shape[0], -1)
-        return -0.5 * (z * z).sum(1) - std.log().sum() - 0.5 * z.shape[1] * math.log(2 * math.pi)
+        mean, std = self._moments(x)
+        z = ((x - mean) / std).flatten(1) if x.ndim > 1 else ((x - mean) / std)[:, None]
+        return -0.5 * (z * z).sum(1) - std.expand(x.shape[1:]).log().sum() - 0.5 * z.shape[1] * math.log(2 * math.pi)
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and std beside x. Raises InvalidArgument where they are neither numbers nor of the event's shape."""
+        mean, std = (torch.as_tensor(value, dtype=x.dtype, device=x.device) for value in (self.mean, self.std))
+        for name, value in (("mean", mean), ("std", std)):
+            if value.ndim and value.shape != x.shape[1:]:
+                raise InvalidArgument(
+                    f"NormalPrior: {name} must be a number or of the event's shape {tuple(x.shape[1:])}, "
+                    f"got {describe(value)}"
+                )
+        return mean, std
 
     def __repr__(self) -> str:
         return f"NormalPrior(mean={_brief(self.mean)}, std={_brief(self.std)})"
@@ -185,18 +195,21 @@ class SDE(ABC):
                 )
             if t.dtype == torch.bool or t.is_complex():
                 raise InvalidType(f"{name}: t must be real, got {describe(t)}")
-            t = t.to(torch.float64)
-            low, high = self.t_min - EDGE * self.t_max, self.t_max * (1 + EDGE)
-            inside = (t >= low) & (t <= high)
-            if not bool(inside.all()):
-                row = int((~inside).nonzero()[0, 0])
-                raise InvalidArgument(
-                    f"{name}: t must lie within [{self.t_min:g}, {self.t_max:g}], got {float(t[row]):g} at row {row}"
-                )
-            return t.clamp(self.t_min, self.t_max)
+            return self._within("t", t.to(torch.float64))
+        return float(self._within("t", torch.tensor(number(name, "t", t), dtype=torch.float64)))
+
+    def _within(self, name: str, t: Tensor) -> Tensor:
+        """The times clamped to the domain, where no more than rounding took them out of it; else a named error."""
         slack = EDGE * self.t_max
-        value = number(name, "t", t, at_least=self.t_min - slack, at_most=self.t_max + slack)
-        return min(max(value, self.t_min), self.t_max)
+        inside = (t >= self.t_min - slack) & (t <= self.t_max + slack)
+        if not bool(inside.all()):
+            row = int((~inside).reshape(-1).nonzero()[0, 0])
+            where = f" at row {row}" if t.ndim else ""
+            raise InvalidArgument(
+                f"{type(self).__name__}: {name} must lie within [{self.t_min:g}, {self.t_max:g}], "
+                f"got {float(t.reshape(-1)[row]):g}{where}"
+            )
+        return t.clamp(self.t_min, self.t_max)
 
     def at(self, t: Time, x: Tensor) -> Level:
         """The level at a time that is known to be valid, such as an integrator's: ``level`` without the checks."""
@@ -320,8 +333,10 @@ class GaussianSDE(SDE):
         """(scale, std) of the kernel x_t | x_s ~ N(scale x_s, std^2 I), for s < t.
 
         scale = alpha_t / alpha_s,   std^2 = sigma_t^2 - scale^2 sigma_s^2 = -sigma_t^2 expm1(log_snr_t - log_snr_s).
+        Raises InvalidArgument for times outside the domain, and where s is above t.
         """
-        s, t = self._bare(s), self._bare(t)
+        s, t = self._bare("s", s), self._bare("t", t)
+        self._ordered(s, t)
         return t.alpha / s.alpha, t.sigma * sqrt(-expm1(t.log_snr - s.log_snr))
 
     def posterior(self, x: Tensor, x0: Tensor, t: Time | Level, s: Time | Level) -> tuple[Tensor, Scalar]:
@@ -330,8 +345,10 @@ class GaussianSDE(SDE):
         mean = alpha_s x0 + (alpha_t sigma_s^2) / (alpha_s sigma_t^2) (x - alpha_t x0),
         std^2 = sigma_s^2 (1 - exp(log_snr_t - log_snr_s)).
         (Ho et al. 2020, eq. 7, arXiv:2006.11239; for VE: Song et al. 2021, appendix F.)
+        Raises InvalidArgument for times outside the domain, and where s is above t.
         """
         t, s = self.level(t, x), self.level(s, x)
+        self._ordered(s, t)
         # exp(log_snr_t - log_snr_s) = (alpha_t sigma_s)^2 / (alpha_s sigma_t)^2
         kept = (s.alpha / t.alpha) * exp(t.log_snr - s.log_snr)
         mean = lincomb(kept, x, s.alpha - kept * t.alpha, x0)
@@ -350,7 +367,7 @@ class GaussianSDE(SDE):
         """
         assert isinstance(t, GaussianLevel)
         assert isinstance(s, GaussianLevel)
-        ratio, std = self.transition(s, t)
+        ratio, std = t.alpha / s.alpha, t.sigma * sqrt(-expm1(t.log_snr - s.log_snr))
         return scale(ratio - 1.0, x), std
 
     @property
@@ -358,12 +375,16 @@ class GaussianSDE(SDE):
         """N(alpha_T mean, alpha_T^2 std^2 + sigma_T^2) where ``with_prior`` gave them, else the standard prior."""
         if self._data is None:
             return self._standard_prior()
-        mean, std = self._data
-        alpha, sigma = float(self.alpha(self.t_max)), float(self.sigma(self.t_max))
+        (mean, std), end = self._data, self._end
+        alpha, sigma = float(end.alpha), float(end.sigma)
         return NormalPrior(alpha * mean, (alpha * alpha * std * std + sigma * sigma) ** 0.5)
 
     def _standard_prior(self) -> Prior:
-        return NormalPrior(0.0, float(self.sigma(self.t_max)))
+        return NormalPrior(0.0, float(self._end.sigma))
+
+    @property
+    def _end(self) -> GaussianLevel:
+        return self.levels(torch.tensor([self.t_max], dtype=torch.float64))[0]
 
     def with_prior(self, mean: float | Tensor, std: float | Tensor) -> Self:
         """The same process with a prior that knows the data's mean and standard deviation.
@@ -376,12 +397,35 @@ class GaussianSDE(SDE):
         object.__setattr__(other, "_data", (_moment("mean", mean), _moment("std", std, positive=True)))
         return other
 
-    def _bare(self, t: Time | GaussianLevel) -> GaussianLevel:
+    def _bare(self, name: str, t: Time | GaussianLevel) -> GaussianLevel:
         """A level of tensors of the shape of t itself, for schedule arithmetic that meets no data."""
         if isinstance(t, GaussianLevel):
             return t
-        t = t if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
-        return self._level(t.to(torch.float64))
+        t = t if isinstance(t, Tensor) else torch.tensor(number(type(self).__name__, name, t), dtype=torch.float64)
+        return self._level(self._within(name, t.to(torch.float64)))
+
+    def _ordered(self, s: GaussianLevel, t: GaussianLevel) -> None:
+        wrong = s.t > t.t
+        if bool(wrong.any() if isinstance(wrong, Tensor) else wrong):
+            raise InvalidArgument(f"{type(self).__name__}: s must be below t, got s={s.t}, t={t.t}")
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        mine, theirs = vars(self), vars(other)
+        return mine.keys() == theirs.keys() and all(_same(value, theirs[name]) for name, value in mine.items())
+
+    def __hash__(self) -> int:
+        # the numbers alone: tensors and functions are compared where these agree
+        return hash((type(self), *((k, v) for k, v in vars(self).items() if isinstance(v, (int, float, str)))))
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
+        text = f"{type(self).__name__}({settings})"
+        if self._data is None:
+            return text
+        mean, std = map(_brief, self._data)
+        return f"{text}.with_prior(mean={mean}, std={std})"
 
 
 def _no_rates() -> tuple[Scalar, Scalar]:
@@ -407,8 +451,12 @@ def _moment(name: str, value: float | Tensor, positive: bool = False) -> float |
     return value
 
 
-def _like(value: float | Tensor, x: Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=x.dtype, device=x.device)
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)
+    return bool(a == b)
 
 
 def _brief(value: float | Tensor) -> str:

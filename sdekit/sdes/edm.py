@@ -11,7 +11,7 @@ from ..types import schedule
 from .base import GaussianSDE, check_domain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class EDMSDE(GaussianSDE):
     """The process of EDM, whose time is its noise level.
 
@@ -38,5 +38,5 @@ class EDMSDE(GaussianSDE):
 
     @schedule
     def time_at(self, log_snr: Tensor) -> Tensor:
-        """exp(-log_snr / 2), of the shape of the argument."""
-        return torch.exp(-0.5 * log_snr)
+        """exp(-log_snr / 2), of the shape of the argument; outside the range, its ends."""
+        return torch.exp(-0.5 * log_snr).clamp(self.t_min, self.t_max)

@@ -12,7 +12,7 @@ from .base import GaussianSDE, NormalPrior, check_domain
 from .vp import check_betas, solve_linear_beta
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class SubVPSDE(GaussianSDE):
     """The sub-variance-preserving process: VP's drift, and a variance below VP's at every time.
 
@@ -29,8 +29,8 @@ class SubVPSDE(GaussianSDE):
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
-        check_betas("SubVPSDE", self.beta_min, self.beta_max)
         check_domain("SubVPSDE", self.t_min, self.t_max)
+        check_betas("SubVPSDE", self.beta_min, self.beta_max, self.t_max)
 
     def _integral(self, t: Tensor) -> Tensor:
         return t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t)
@@ -47,8 +47,9 @@ class SubVPSDE(GaussianSDE):
 
     @schedule
     def time_at(self, log_snr: Tensor) -> Tensor:
-        """The t with 2 sinh(B(t) / 2) = exp(-log_snr / 2), of the shape of the argument."""
-        return solve_linear_beta(2 * torch.asinh(0.5 * torch.exp(-0.5 * log_snr)), self.beta_min, self.beta_max)
+        """The t with 2 sinh(B(t) / 2) = exp(-log_snr / 2), of the shape of the argument; outside the range, its ends."""
+        integral = 2 * torch.asinh(0.5 * torch.exp(-0.5 * log_snr))
+        return solve_linear_beta(integral, self.beta_min, self.beta_max).clamp(self.t_min, self.t_max)
 
     def _standard_prior(self) -> NormalPrior:
         return NormalPrior(0.0, 1.0)

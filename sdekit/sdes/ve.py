@@ -13,7 +13,7 @@ from ..types import schedule
 from .base import GaussianSDE, check_domain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class VESDE(GaussianSDE):
     """The variance-exploding process, NCSN's limit of many noise levels.
 
@@ -47,9 +47,11 @@ class VESDE(GaussianSDE):
     @schedule
     def sigma(self, t: Tensor) -> Tensor:
         """sigma_min (sigma_max / sigma_min)^t, of the shape of t."""
-        return self.sigma_min * torch.exp(t * math.log(self.sigma_max / self.sigma_min))
+        # not exp(t log(ratio)): that multiplies the rounding error of the logarithm by its own size
+        return self.sigma_min * torch.pow(self.sigma_max / self.sigma_min, t)
 
     @schedule
     def time_at(self, log_snr: Tensor) -> Tensor:
-        """The t with sigma(t) = exp(-log_snr / 2), of the shape of the argument."""
-        return (-0.5 * log_snr - math.log(self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)
+        """The t with sigma(t) = exp(-log_snr / 2), of the shape of the argument; outside the range, its ends."""
+        t = (-0.5 * log_snr - math.log(self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)
+        return t.clamp(self.t_min, self.t_max)

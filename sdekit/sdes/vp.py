@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from ..types import schedule
 from .base import GaussianSDE, NormalPrior, check_domain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class VPSDE(GaussianSDE):
     """The variance-preserving process, DDPM's limit of many steps.
 
@@ -29,8 +30,8 @@ class VPSDE(GaussianSDE):
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
-        check_betas("VPSDE", self.beta_min, self.beta_max)
         check_domain("VPSDE", self.t_min, self.t_max)
+        check_betas("VPSDE", self.beta_min, self.beta_max, self.t_max)
 
     def _integral(self, t: Tensor) -> Tensor:
         return t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t)
@@ -48,19 +49,26 @@ class VPSDE(GaussianSDE):
 
     @schedule
     def time_at(self, log_snr: Tensor) -> Tensor:
-        """The t with B(t) = log(1 + exp(-log_snr)), of the shape of the argument."""
-        return solve_linear_beta(torch.nn.functional.softplus(-log_snr, threshold=700), self.beta_min, self.beta_max)
+        """The t with B(t) = log(1 + exp(-log_snr)), of the shape of the argument; outside the range, its ends."""
+        integral = torch.nn.functional.softplus(-log_snr, threshold=700)
+        return solve_linear_beta(integral, self.beta_min, self.beta_max).clamp(self.t_min, self.t_max)
 
     def _standard_prior(self) -> NormalPrior:
         return NormalPrior(0.0, 1.0)
 
 
-def check_betas(owner: str, beta_min: float, beta_max: float) -> None:
-    """Raises ScheduleError unless 0 <= beta_min <= beta_max and beta_max > 0, both finite."""
+def check_betas(owner: str, beta_min: float, beta_max: float, t_max: float) -> None:
+    """Raises ScheduleError unless 0 <= beta_min <= beta_max, beta_max > 0, and alpha(t_max) is more than 1e-300."""
     number(owner, "beta_min", beta_min, at_least=0.0, kind=ScheduleError)
     number(owner, "beta_max", beta_max, above=0.0, kind=ScheduleError)
     if beta_min > beta_max:
         raise ScheduleError(f"{owner}: beta_max must reach beta_min, got beta_min={beta_min:g}, beta_max={beta_max:g}")
+    integral = t_max * (beta_min + 0.5 * (beta_max - beta_min) * t_max)
+    if integral > 600 * math.log(10):
+        raise ScheduleError(
+            f"{owner}: t_max must leave alpha(t_max) above 1e-300, got t_max={t_max:g}, beta_max={beta_max:g}: "
+            f"alpha is exp(-{0.5 * integral:g}); time runs to 1, not to a number of steps"
+        )
 
 
 def solve_linear_beta(integral: Tensor, beta_min: float, beta_max: float) -> Tensor:

@@ -15,9 +15,8 @@ from torch.nn.utils import clip_grad_norm_
 
 from ..errors import CheckpointError, InvalidType, NonFiniteError, describe
 from ..losses import DenoisingScoreMatching
-from ..models.base import ScoreModel
+from ..models.base import ScoreModel, check_model
 from ..noise import Noise, fold
-from ..sampling import check_model
 from . import checkpoint, checks
 from .averaging import Average
 from .batches import Batches
