@@ -63,9 +63,7 @@ def k_diffusion() -> dict[str, Run]:
     x_T = torch.ones(1, 2)
 
     def run(function: Callable[..., object]) -> Run:
-        return lambda n: function(
-            lambda x, sigma: x, x_T, sampling.get_sigmas_karras(n, 0.01, 80.0), disable=True
-        )
+        return lambda n: function(lambda x, sigma: x, x_T, sampling.get_sigmas_karras(n, 0.01, 80.0), disable=True)
 
     return {
         "k-diffusion Euler": run(sampling.sample_euler),
@@ -129,7 +127,7 @@ def sampling(steps: int, rounds: int) -> dict[str, dict[str, float]]:
     few = 10
     spent: dict[str, list[float]] = {name: [] for name in runs}
     with torch.no_grad():
-        for name, run in runs.items():
+        for run in runs.values():
             run(few)
         for _ in range(rounds):
             for name, run in runs.items():

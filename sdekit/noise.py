@@ -219,7 +219,9 @@ def fold(seed: Seed) -> int:
 
 def _word(seed: int) -> int:
     """A seed as 32 bits, which is all that torch's generator on the CPU reads of it."""
-    return seed if seed <= MASK else int.from_bytes(hashlib.blake2b(str(seed).encode(), digest_size=4).digest(), "little")
+    return (
+        seed if seed <= MASK else int.from_bytes(hashlib.blake2b(str(seed).encode(), digest_size=4).digest(), "little")
+    )
 
 
 def _check_ids(ids: Tensor | Sequence[int]) -> Tensor:

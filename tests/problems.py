@@ -72,7 +72,7 @@ def last(states):
 
 
 def affine(solver, sde, grid, draws, *, denoise=False, dtype=F64):
-    """An affine sampler's offset, response to x_T, and responses to its draws: (8,), (8,), (draws, 8). No Monte Carlo."""
+    """An affine sampler's offset, response to x_T and to its draws: (8,), (8,), (draws, 8). No Monte Carlo."""
     x_T = torch.zeros(2 + draws, 8, dtype=dtype)
     x_T[1] = 1.0
     noise = Impulses()

@@ -112,7 +112,7 @@ def test_what_is_no_whole_number_is_named(given):
 
 
 def test_a_whole_number_below_its_bound_is_named():
-    with pytest.raises(InvalidArgument, match="^Owner: name must be at least 3, got name=2$"):
+    with pytest.raises(InvalidArgument, match=r"^Owner: name must be at least 3, got name=2$"):
         whole("Owner", "name", 2, at_least=3)
 
 
@@ -120,10 +120,10 @@ def test_a_name_out_of_a_list_is_named_with_the_list():
     choices = {"a": 1, "b": 2}
     assert one_of("Owner", "name", "b", choices) == "b"
     assert one_of("Owner", "name", "b", iter(choices)) == "b"
-    with pytest.raises(InvalidArgument, match="^Owner: name must be one of a, b, got 'c'$"):
+    with pytest.raises(InvalidArgument, match=r"^Owner: name must be one of a, b, got 'c'$"):
         one_of("Owner", "name", "c", choices)
     for given in (3, None, ["a"], b"a"):
-        with pytest.raises(InvalidType, match="^Owner: name must be one of a, b, got "):
+        with pytest.raises(InvalidType, match=r"^Owner: name must be one of a, b, got "):
             one_of("Owner", "name", given, choices)
 
 
@@ -138,9 +138,17 @@ def test_a_batch_is_a_finite_float_tensor_with_rows():
         ([1.0], InvalidType, r"Owner: x must be a tensor of shape \(B, \*event\), got list"),
         (np.zeros(3), InvalidType, r"Owner: x must be a tensor of shape \(B, \*event\), got ndarray"),
         (torch.zeros(3, dtype=torch.uint8), InvalidType, "x must be of a floating-point dtype, got torch.uint8"),
-        (torch.zeros(3, dtype=torch.complex64), InvalidType, "x must be of a floating-point dtype, got torch.complex64"),
+        (
+            torch.zeros(3, dtype=torch.complex64),
+            InvalidType,
+            "x must be of a floating-point dtype, got torch.complex64",
+        ),
         (torch.tensor(1.0), InvalidArgument, r"x must be of shape \(B, \*event\), got a tensor of shape \(\)"),
-        (torch.tensor([1.0, math.nan]), InvalidArgument, r"x must be finite, got NaN or infinity in 1 of 2 rows \(rows 1\)"),
+        (
+            torch.tensor([1.0, math.nan]),
+            InvalidArgument,
+            r"x must be finite, got NaN or infinity in 1 of 2 rows \(rows 1\)",
+        ),
         (torch.tensor([[math.inf], [0.0]]), InvalidArgument, r"in 1 of 2 rows \(rows 0\)"),
     ],
 )

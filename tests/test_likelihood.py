@@ -79,8 +79,8 @@ def test_the_process_s_own_prior_is_the_default():
 def test_a_prior_with_the_data_s_moments_is_exact_for_gaussian_data():
     """with_prior(mean, std) on isotropic Gaussian data leaves no prior error."""
     mean = torch.tensor([0.5, -1.0], dtype=F64)
-    for sde in (sk.VPSDE(), sk.VESDE(), sk.SubVPSDE()):
-        sde = sde.with_prior(mean, 0.7)
+    for process in (sk.VPSDE(), sk.VESDE(), sk.SubVPSDE()):
+        sde = process.with_prior(mean, 0.7)
         model = sk.models.GaussianMixture(sde, [1.0], mean[None], 0.49)
         x = model.sample(4, sk.Noise(0), t=sde.t_min)
         r = sk.log_likelihood(model, x, method=TIGHT)
@@ -88,7 +88,7 @@ def test_a_prior_with_the_data_s_moments_is_exact_for_gaussian_data():
 
 
 def test_hutchinson_is_unbiased_with_the_standard_error_it_states():
-    """On a linear field of known Jacobian J: variance 2 |offdiag S|^2 (Rademacher), 2 |S|^2 (normal), S = (J + J^T) / 2.
+    """On a linear field of Jacobian J, S = (J + J^T) / 2: variance 2 |offdiag S|^2 (Rademacher), 2 |S|^2 (normal).
 
     5,000 rows at the same point: the mean is within 5 standard errors (false alarm 6e-7), the variance within 12 %
     (about 6 of its standard errors for these nearly normal estimates).
@@ -100,9 +100,7 @@ def test_hutchinson_is_unbiased_with_the_standard_error_it_states():
     x = torch.ones(5_000, 6, dtype=F64)
     exact = float(sk.log_likelihood(model, x[:1], method=ode.RK4(steps=40)).log_prob)
     for distribution in ("rademacher", "normal"):
-        one = sk.log_likelihood(
-            model, x, method=ode.RK4(steps=40), trace=sk.Hutchinson(2, distribution), seed=5
-        )
+        one = sk.log_likelihood(model, x, method=ode.RK4(steps=40), trace=sk.Hutchinson(2, distribution), seed=5)
         spread = float(one.log_prob.std())
         assert abs(float(one.log_prob.mean()) - exact) < 5 * spread / len(x) ** 0.5
         # the stated standard errors, squared, average to the variance of the estimate
@@ -126,7 +124,9 @@ def test_hutchinson_is_unbiased_with_the_standard_error_it_states():
 def test_rademacher_is_exact_on_a_diagonal_jacobian():
     """v_i^2 = 1: a product density has no trace error, while normal probes do."""
     sde = sk.VPSDE()
-    model = sk.models.GaussianMixture(sde, [1.0], torch.zeros(1, 10, dtype=F64), torch.linspace(0.1, 2, 10, dtype=F64)[None])
+    model = sk.models.GaussianMixture(
+        sde, [1.0], torch.zeros(1, 10, dtype=F64), torch.linspace(0.1, 2, 10, dtype=F64)[None]
+    )
     x = model.sample(5, sk.Noise(0), t=sde.t_min)
     exact = model.log_prob(x, sde.t_min)
     r = sk.log_likelihood(model, x, method=TIGHT, trace=sk.Hutchinson(2), prior=exact_prior(model))

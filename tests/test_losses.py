@@ -105,7 +105,9 @@ def test_the_exact_score_is_stationary_and_its_opposite_is_not(sde, weight):
 
             loss = expected(FromFunction(sde, eps=eps), t, weight=weight)
             (slope,) = torch.autograd.grad(loss, c)
-            sizes = expected(FromFunction(sde, eps=lambda x, t: 0 * x), t, weight=weight).item() * (1 + float(sde.sigma(t)))
+            sizes = expected(FromFunction(sde, eps=lambda x, t: 0 * x), t, weight=weight).item() * (
+                1 + float(sde.sigma(t))
+            )
             if sign > 0:
                 assert float(slope.abs().max()) <= 1e-10 * sizes
             else:
@@ -286,9 +288,9 @@ def test_a_step_of_training_lowers_the_loss_and_the_network_learns_the_score():
     """Gradient descent on one weight: eps = c x on N(0, 1) data and VP noise, whose best c is sigma at every t."""
     sde = sk.VPSDE()
     c = torch.tensor(0.0, dtype=F64, requires_grad=True)
-    t = 0.3
+    t, model = 0.3, FromFunction(sde, eps=lambda x, t: c * x)
     for _ in range(200):
-        (slope,) = torch.autograd.grad(expected(FromFunction(sde, eps=lambda x, t: c * x), t, mean=0.0, var=1.0), c)
+        (slope,) = torch.autograd.grad(expected(model, t, mean=0.0, var=1.0), c)
         with torch.no_grad():
             c -= 0.2 * slope
     assert c.item() == pytest.approx(float(sde.sigma(t)), rel=1e-9)
@@ -320,7 +322,9 @@ def test_stratified_times_are_one_in_each_part(sde, n):
             u = (t - sde.t_min) / (sde.t_max - sde.t_min)
             assert sorted((u * n).floor().long().clamp(max=n - 1).tolist()) == list(range(n))
             assert bool(((t >= sde.t_min) & (t <= sde.t_max)).all())
-            torch.testing.assert_close(u.sort().values.diff(), torch.full((n - 1,), 1 / n, dtype=F64), rtol=0, atol=1e-12)
+            torch.testing.assert_close(
+                u.sort().values.diff(), torch.full((n - 1,), 1 / n, dtype=F64), rtol=0, atol=1e-12
+            )
 
 
 def test_stratified_times_make_the_loss_less_noisy():
@@ -384,7 +388,7 @@ def test_a_model_that_is_none_is_named(model):
 
 def test_a_loss_that_is_not_finite_is_named():
     model = FromFunction(sk.VPSDE(), eps=lambda x, t: x / 0)
-    with pytest.raises(NonFiniteError, match="DenoisingScoreMatching: the loss must be finite, got (nan|inf)"):
+    with pytest.raises(NonFiniteError, match=r"DenoisingScoreMatching: the loss must be finite, got (nan|inf)"):
         DenoisingScoreMatching()(model, batch(), sk.Noise(0))
 
 

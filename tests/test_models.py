@@ -138,7 +138,12 @@ def test_labels_and_inputs_by_name():
     sde = sk.SubVPSDE()
     for level in sde.levels(times(sde)):
         s = level.sigma / level.alpha
-        known = {"t": level.t, "log_snr": -2 * math.log(s), "ln(sigma/2)": math.log(s / 2), "ln(sigma)/4": math.log(s) / 4}
+        known = {
+            "t": level.t,
+            "log_snr": -2 * math.log(s),
+            "ln(sigma/2)": math.log(s / 2),
+            "ln(sigma)/4": math.log(s) / 4,
+        }
         assert {name: LABELS[name](level) for name in known} == pytest.approx(known, abs=1e-12)
         assert set(LABELS) == set(known)
         assert INPUTS["x"](level) == 1.0
@@ -281,7 +286,11 @@ def test_a_function_sees_a_float_or_a_column():
 @pytest.mark.parametrize(
     ("make", "kind", "said"),
     [
-        (lambda f: FromFunction(sk.VPSDE()), InvalidArgument, "exactly one of eps, score, x0, velocity must be given, got"),
+        (
+            lambda f: FromFunction(sk.VPSDE()),
+            InvalidArgument,
+            "exactly one of eps, score, x0, velocity must be given, got",
+        ),
         (lambda f: FromFunction(sk.VPSDE(), eps=f, x0=f), InvalidArgument, "must be given, got eps, x0"),
         (lambda f: FromFunction(sk.VPSDE(), eps=3), InvalidType, "eps must be a callable (x, t), got int 3"),
         (lambda f: FromFunction("vp", eps=f), InvalidType, "sde must be a process such as VPSDE(), got str 'vp'"),
@@ -381,7 +390,11 @@ def test_an_output_of_another_shape_is_named_and_never_broadcast(output, kind, s
 def test_a_bad_time_is_named_before_the_network_is_called(bad):
     t, said = bad
     network = Wave()
-    for model in (sk.ddpm(network), FromFunction(sk.VPSDE(), eps=network), GaussianMixture(sk.VPSDE(), [1], [[0.0]], 1)):
+    for model in (
+        sk.ddpm(network),
+        FromFunction(sk.VPSDE(), eps=network),
+        GaussianMixture(sk.VPSDE(), [1], [[0.0]], 1),
+    ):
         with pytest.raises(InvalidArgument, match=said):
             model(randn(4, 1), t)
     assert not network.seen
@@ -648,7 +661,9 @@ def test_draws_have_the_mixtures_moments(source, t):
     assert x.shape == (n, 3)
     w = weights / weights.sum()
     mean = alpha * (w @ means)
-    second = np.einsum("k,kij->ij", w, alpha**2 * (matrices + means[:, :, None] * means[:, None])) + sigma**2 * np.eye(3)
+    second = np.einsum("k,kij->ij", w, alpha**2 * (matrices + means[:, :, None] * means[:, None])) + sigma**2 * np.eye(
+        3
+    )
     x = x.numpy()
     products = x[:, :, None] * x[:, None]
     assert np.all(np.abs(x.mean(0) - mean) <= 5.5 * x.std(0) / np.sqrt(n))
@@ -703,7 +718,11 @@ def mixture(weights=(1.0, 1.0), means=((0.0, 0.0), (1.0, 1.0)), covariances=1.0)
     [
         (lambda: mixture(weights=[1.0, 0.0]), InvalidArgument, "weights must be positive, of shape (K,)"),
         (lambda: mixture(weights=[1.0, -1.0]), InvalidArgument, "weights must be positive"),
-        (lambda: mixture(weights=1.0), InvalidArgument, "weights must be positive, of shape (K,), got a float32 tensor of"),
+        (
+            lambda: mixture(weights=1.0),
+            InvalidArgument,
+            "weights must be positive, of shape (K,), got a float32 tensor of",
+        ),
         (lambda: mixture(weights=[1.0, math.nan]), InvalidArgument, "weights must be finite"),
         (lambda: mixture(weights="ab"), InvalidType, "weights must be numbers, got str 'ab'"),
         (lambda: mixture(weights=[1.0]), InvalidArgument, "means must be of shape (K, *event) with K = 1"),

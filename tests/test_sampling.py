@@ -185,7 +185,7 @@ class Refuses(sk.models.ScoreModel):
 X = torch.zeros(3, 2)
 BAD = [
     (lambda m: sk.sample(torch.nn.Identity(), (3, 2)), "model must be a ScoreModel.*wrap a network"),
-    (lambda m: sk.sample(m), r"shape \(B, \*event\) or x_T must be given"),
+    (sk.sample, r"shape \(B, \*event\) or x_T must be given"),
     (lambda m: sk.sample(m, (-1, 2)), r"shape\[0\] must be at least 0, got shape\[0\]=-1"),
     (lambda m: sk.sample(m, (3, 2.5)), r"shape\[1\] must be a whole number"),
     (lambda m: sk.sample(m, "32"), "shape must be"),

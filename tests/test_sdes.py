@@ -1,6 +1,7 @@
 """Processes: the published closed forms, the identities that tie them together, priors, and what is refused."""
 
 import copy
+import itertools
 import math
 import pickle
 
@@ -375,7 +376,7 @@ def test_the_posterior_is_bayes_rule(sde, dtype):
     x = torch.tensor([[0.7, -2.0], [1.1, 0.4]], dtype=dtype)
     x0 = torch.tensor([[-1.0, 0.3], [2.0, 0.1]], dtype=dtype)
     times = inside(sde, 8, dtype=dtype).sort().values
-    for s, t in zip(times[:-1], times[1:], strict=True):
+    for s, t in itertools.pairwise(times):
         u, v = mp.mpf(s.item()), mp.mpf(t.item())
         a = alpha(v) / alpha(u)
         b2 = variance(v) - a**2 * variance(u)
@@ -747,7 +748,7 @@ def test_a_schedule_that_is_none_is_named(make, said):
 @pytest.mark.parametrize("make", [lambda: sk.VPSDE(t_max=1000.0), lambda: sk.SubVPSDE(beta_max=4000.0)])
 def test_a_schedule_whose_alpha_vanishes_in_float64_is_named(make):
     """Such as t counted in a thousand steps: its log-SNR would be -inf and its drift NaN."""
-    with pytest.raises(ScheduleError, match="t_max|beta_max"):
+    with pytest.raises(ScheduleError, match=r"t_max|beta_max"):
         make()
 
 

@@ -1,1 +1,1 @@
-"""The command line: ``sdekit demo``, ``sdekit info``; each command is a module with ``HELP``, ``configure`` and ``run``."""
+"""The command line, ``sdekit COMMAND``: each command is a module with ``HELP``, ``configure`` and ``run``."""

@@ -17,7 +17,6 @@ from ..metrics import noise_floor
 from ..models import Epsilon, Parametrised, ScaledScore
 from ..networks import UNet
 from ..noise import Noise
-from ..ode import Dopri5
 from ..plots import Mark, style
 from ..sdes import VESDE, VPSDE, GaussianSDE
 from ..solvers import Ancestral
@@ -77,9 +76,9 @@ HEADINGS = {
 
 
 FORWARD = (
-    "The forward process adds noise until nothing of the digit is left; a model is trained to see the noise at every level, "
-    "and a solver walks the way back. The VP process of DDPM fades the digit out while the noise comes in; the VE process of "
-    "NCSN leaves the digit as it is and buries it. At equal log-SNR both show the same picture."
+    "The forward process adds noise until nothing of the digit is left; a model is trained to see the noise at every "
+    "level, and a solver walks the way back. The VP process of DDPM fades the digit out while the noise comes in; the "
+    "VE process of NCSN leaves the digit as it is and buries it. At equal log-SNR both show the same picture."
 )
 
 USE = """import sdekit as sk
@@ -132,8 +131,9 @@ class _Study:
         self.page = Report(
             folder,
             "sdekit demo: digits",
-            "Handwritten digits of 8 × 8 pixels, generated from noise by a small U-Net that was trained just now on this "
-            "machine, once as DDPM and once as NCSN, and sampled by eight solvers that all start from the same noise.",
+            "Handwritten digits of 8 × 8 pixels, generated from noise by a small U-Net that was trained just now on "
+            "this machine, once as DDPM and once as NCSN, and sampled by eight solvers that all start from the same "
+            "noise.",
             HEADINGS,
             footer=f"Device {device}, seed {seed}. Data: scikit-learn's digits (Alpaydin &amp; Kaynak 1998).",
         )
@@ -141,7 +141,8 @@ class _Study:
         self.page.facts["parameters"] = f"{sum(p.numel() for p in self.untrained[DDPM].parameters()):,}"
         self.lab = Lab(
             folder, self.page, settings.training, settings.solvers, self.held_out,
-            noise_floor(self.real, self.held_out, settings.samples, seed=seed), (settings.samples, 1, 8, 8), device, seed,
+            noise_floor(self.real, self.held_out, settings.samples, seed=seed),
+            (settings.samples, 1, 8, 8), device, seed,
         )  # fmt: skip
         self.cards: dict[View, list[str]] = {}
         self.bits: dict[str, dict[str, float]] = {}
@@ -166,13 +167,13 @@ class _Study:
             plots.save_grid(self.data.test[:SHOWN], path)
         self.page.set("views", paragraph(TWO_VIEWS), views_table(sdes), self.page.figure(
             "schedules.png", "alpha, sigma and log-SNR of both processes over time",
-            "What both processes keep of the data, what they add in noise, and the ratio of the two. The levels of noise "
-            "are the same; the two only pass them at different times and on different scales.", wide=True,
+            "What both processes keep of the data, what they add in noise, and the ratio of the two. The levels of "
+            "noise are the same; the two only pass them at different times and on different scales.", wide=True,
         ))  # fmt: skip
         self.page.set("forward", paragraph(FORWARD), self.page.figure(
             "forward.png", "three digits that dissolve into noise, in both views",
-            "Three training digits at ten times from t = 0 (left) to t = 1 (right), with the same noise in every column "
-            "and in both views. Each picture is x<sub>t</sub> divided by √(α² + σ²).", wide=True,
+            "Three training digits at ten times from t = 0 (left) to t = 1 (right), with the same noise in every "
+            "column and in both views. Each picture is x<sub>t</sub> divided by √(α² + σ²).", wide=True,
         ))  # fmt: skip
 
     def train(self, view: View) -> None:
@@ -201,15 +202,16 @@ class _Study:
             plots.save(plots.image_rows(rows, names, [""] * len(rows[0]), groups=groups), path)
         self.page.add("same", view.key, self.page.figure(
             name, f"the same columns of noise taken to digits by every solver, {view.name}",
-            f"<b>{view.name}.</b> Every column starts from one noise x<sub>T</sub>. The solvers of the lower block follow the "
-            "probability flow, an ordinary differential equation, and arrive at the same digit; those of the upper block "
-            "add noise on the way and end where that noise took them.", wide=True,
+            f"<b>{view.name}.</b> Every column starts from one noise x<sub>T</sub>. The solvers of the lower block "
+            "follow the probability flow, an ordinary differential equation, and arrive at the same digit; those of "
+            "the upper block add noise on the way and end where that noise took them.", wide=True,
         ))  # fmt: skip
 
     def _show_grids(self) -> None:
         shown = [
             self.page.figure(f"{view.key}-{self.settings.solvers[0].slug}.png", f"digits drawn in the {view.name}",
-                             f"<b>{view.name}</b>{self.settings.solvers[0].name}, {self.settings.solvers[0].steps} steps")
+                             f"<b>{view.name}</b>{self.settings.solvers[0].name}, {self.settings.solvers[0].steps} "
+                             "steps")
             for view in self.cards
         ]  # fmt: skip
         real = self.page.figure("real.png", "held-out digits", "<b>Real</b>Held-out digits, never trained on")
@@ -218,8 +220,8 @@ class _Study:
         for view, figures in self.cards.items():
             grids += [f"<h3>{view.name}</h3>", cards(figures)]
         self.page.set("grids", paragraph(
-            "The digit at a place of one grid starts from the same noise as the digit at that place of every other, and of "
-            "the grids of the other view."
+            "The digit at a place of one grid starts from the same noise as the digit at that place of every other, "
+            "and of the grids of the other view."
         ), *grids)  # fmt: skip
 
     def film(self, view: View) -> None:
@@ -239,9 +241,9 @@ class _Study:
             plots.save_film([x for _, x, _ in reel[:: max(1, steps // 50)]] + [reel[-1][1]], path, columns=6)
         self.page.add("film", view.key, self.page.figure(
             f"{view.key}-film.png", f"two trajectories in the {view.name}",
-            f"<b>{view.name}.</b> Two digits on their way from noise, by ancestral sampling in {steps} steps. The upper row of "
-            "each is the state x<sub>t</sub>; the lower is the network's estimate of the digit at the end, E[x<sub>0</sub> | "
-            "x<sub>t</sub>]: a blur of all digits at first, then one.", wide=True,
+            f"<b>{view.name}.</b> Two digits on their way from noise, by ancestral sampling in {steps} steps. The "
+            "upper row of each is the state x<sub>t</sub>; the lower is the network's estimate of the digit at the "
+            "end, E[x<sub>0</sub> | x<sub>t</sub>]: a blur of all digits at first, then one.", wide=True,
         ) + self.page.figure(f"{view.key}-film.gif", f"{FILM} digits forming, {view.name}"))  # fmt: skip
 
     def likelihood(self, view: View) -> None:
@@ -293,13 +295,13 @@ class _Study:
         made = self.settings
         self.page.set("bits", paragraph(
             "The probability flow carries a digit to noise and keeps count of how it stretches space, which gives the "
-            "model's exact density at that digit. Read as a code length, it says how many bits a pixel of a digit never seen "
-            "in training costs to store; log₂ 17 = 4.09 would be no knowledge at all."
+            "model's exact density at that digit. Read as a code length, it says how many bits a pixel of a digit "
+            "never seen in training costs to store; log₂ 17 = 4.09 would be no knowledge at all."
         ), self.page.figure("bits_per_dim.png", "bits per dimension of both views beside simple references"), table(
-            f"Mean over held-out digits ± twice its standard error. Weights: the running average. Digits are dequantised once, "
-            f"by uniform noise of one level; bin width 2/16 in units where pixels span [−1, 1]. Density at t<sub>min</sub>, with "
-            f"the noise σ given there; Dopri5 at tolerance {made.tol:g}; Hutchinson's trace with {made.probes} probes a digit, "
-            "whose error is in the ±.",
+            "Mean over held-out digits ± twice its standard error. Weights: the running average. Digits are "
+            "dequantised once, by uniform noise of one level; bin width 2/16 in units where pixels span [−1, 1]. "
+            f"Density at t<sub>min</sub>, with the noise σ given there; Dopri5 at tolerance {made.tol:g}; Hutchinson's "
+            f"trace with {made.probes} probes a digit, whose error is in the ±.",
             ["view", "bits/dim", "digits", "NFE", "t_min", "σ(t_min)", "seconds"], {"": lines},
         ))  # fmt: skip
 
@@ -308,7 +310,8 @@ def gaussian_bits(train: Tensor, test: Tensor, bin_width: float) -> float:
     """Bits per dimension of test data under one Gaussian with the training data's mean and full covariance."""
     x, y = (v.reshape(len(v), -1).double() for v in (train, test))
     normal = torch.distributions.MultivariateNormal(x.mean(0), torch.cov(x.T))
-    return float(-normal.log_prob(y).mean()) / (x.shape[1] * math.log(2)) - math.log2(bin_width)
+    log_prob: Tensor = normal.log_prob(y)  # type: ignore[no-untyped-call]
+    return float(-log_prob.mean()) / (x.shape[1] * math.log(2)) - math.log2(bin_width)
 
 
 def histogram_bits(data: Digits) -> float:
@@ -327,5 +330,4 @@ def _process(model: Parametrised) -> GaussianSDE:
 
 def _shown(sde: GaussianSDE, x0: Tensor, t: float, eps: Tensor) -> Tensor:
     """x_t as the page shows it: divided by sqrt(alpha^2 + sigma^2)."""
-    unit = float(sde.alpha(t)) ** 2 + float(sde.sigma(t)) ** 2
-    return sde.perturb(x0, t, eps) / unit**0.5
+    return sde.perturb(x0, t, eps) / math.hypot(float(sde.alpha(t)), float(sde.sigma(t)))

@@ -16,7 +16,7 @@ from ..data.base import sklearn_datasets
 from ..likelihood import log_likelihood
 from ..losses import DenoisingScoreMatching
 from ..metrics import energy_distance, noise_floor
-from ..models import Epsilon, GaussianMixture, Parametrised, ScaledScore
+from ..models import Epsilon, Parametrised, ScaledScore
 from ..models.base import ScoreModel, evaluating
 from ..networks import MLP
 from ..noise import Noise
@@ -128,16 +128,19 @@ class _Study:
     def __init__(self, folder: Folder, settings: RollSettings, device: torch.device, seed: int):
         self.folder, self.settings, self.seed = folder, settings, seed
         n = settings.pool
-        self.data, self.held_out, other = swiss_roll(3 * n, seed=seed % 2**32).split(n)
+        self.data, self.held_out, other = swiss_roll(3 * n, seed=seed % 2**32).chunk(3)
         self.untrained = {view: build(view, self.data, settings, seed) for view in VIEWS}
-        self.exact = {view: swiss_roll_density(_process(model), components=600) for view, model in self.untrained.items()}
+        self.exact = {
+            view: swiss_roll_density(_process(model), components=600) for view, model in self.untrained.items()
+        }
         self.lattice = plots.lattice(settings.side, EXTENT)
         self.truth = self.exact[NCSN].log_prob(self.lattice.points, self.untrained[NCSN].sde.t_min)
         self.page = Report(
             folder,
             "sdekit demo: the Swiss roll",
-            "Points of scikit-learn's Swiss roll, learned by a small network as DDPM and as NCSN. In the plane everything can "
-            "be seen, and for this roll everything is known: the exact score and the exact density stand beside the learned.",
+            "Points of scikit-learn's Swiss roll, learned by a small network as DDPM and as NCSN. In the plane "
+            "everything can be seen, and for this roll everything is known: the exact score and the exact density "
+            "stand beside the learned.",
             HEADINGS,
             footer=f"Device {device}, seed {seed}. Data: scikit-learn's make_swiss_roll (Marsland 2009), noise 0.5.",
         )
@@ -145,7 +148,15 @@ class _Study:
         self.page.facts["parameters"] = f"{sum(p.numel() for p in self.untrained[DDPM].parameters()):,}"
         floor = noise_floor(other, self.held_out, settings.samples, seed=seed)
         self.lab = Lab(
-            folder, self.page, settings.training, settings.solvers, self.held_out, floor, (settings.samples, 2), device, seed
+            folder,
+            self.page,
+            settings.training,
+            settings.solvers,
+            self.held_out,
+            floor,
+            (settings.samples, 2),
+            device,
+            seed,
         )
         self.clouds: dict[str, Tensor] = {}
         self.fields: list[list[FieldPanel]] = []
@@ -173,8 +184,8 @@ class _Study:
         ))  # fmt: skip
         self.page.set("forward", self.page.figure(
             "forward.png", "points of the roll that disperse into a Gaussian, in both views",
-            "The same points with the same noise, coloured by their place along the roll, each divided by √(α² + σ²). The two "
-            "processes pass the same clouds at different times.", wide=True,
+            "The same points with the same noise, coloured by their place along the roll, each divided by √(α² + σ²). "
+            "The two processes pass the same clouds at different times.", wide=True,
         ))  # fmt: skip
 
     def train(self, view: View) -> None:
@@ -191,7 +202,9 @@ class _Study:
             extent = EXTENT * math.sqrt(1 + ratio**2) ** 0.5
             arrows = plots.lattice(19, extent).points
             learned, known = (alpha * _score(m, alpha * arrows, t) for m in (model, exact))
-            x = alpha * self.held_out[:1000] + float(sde.sigma(t)) * Noise((self.seed, 5)).normal((1000, 2), stream="score")
+            x = alpha * self.held_out[:1000] + float(sde.sigma(t)) * Noise((self.seed, 5)).normal(
+                (1000, 2), stream="score"
+            )
             at_data, right = (_score(m, x, t) for m in (model, exact))
             error = float((at_data - right).square().sum() / right.square().sum()) ** 0.5
             back = plots.lattice(self.settings.side, extent)
@@ -202,13 +215,14 @@ class _Study:
         with self.folder.writing("score.png") as path:
             plots.save(plots.score_fields(self.fields, self.lattice), path)
         self.page.set("score", paragraph(
-            "The score, the gradient of the log-density of the noisy data, points to where the data are: to their middle while "
-            "the noise is strong, to the next turn of the roll once it is weak. It is all that a solver ever asks for."
+            "The score, the gradient of the log-density of the noisy data, points to where the data are: to their "
+            "middle while the noise is strong, to the next turn of the roll once it is weak. It is all that a solver "
+            "ever asks for."
         ), self.page.figure(
             "score.png", "arrows of the score over the density at three noise levels",
-            "The learned score in dark arrows over the exact one in vermilion, which shows where the two differ; behind them "
-            "the exact density of x<sub>t</sub>/α. Lengths are compressed by a logarithm. The error is the root mean square of "
-            "the difference where noisy data lie, relative to the score itself.", wide=True,
+            "The learned score in dark arrows over the exact one in vermilion, which shows where the two differ; "
+            "behind them the exact density of x<sub>t</sub>/α. Lengths are compressed by a logarithm. The error is "
+            "the root mean square of the difference where noisy data lie, relative to the score itself.", wide=True,
         ))  # fmt: skip
 
     def sample(self, view: View) -> None:
@@ -222,7 +236,8 @@ class _Study:
             plots.save(plots.point_panels(panels, 3), path)
         self.page.set("samples", self.page.figure(
             "samples.png", "held-out points of the roll beside generated ones",
-            f"Held-out data, and as many points drawn by {HEADLINE}; coloured by their place along the roll.", wide=True,
+            f"Held-out data, and as many points drawn by {HEADLINE}; coloured by their place along the "
+            "roll.", wide=True,
         ))  # fmt: skip
 
     def paths(self, view: View) -> None:
@@ -232,14 +247,18 @@ class _Study:
         for run in tqdm(self.lab.solvers, desc="  paths", leave=False):
             shown = run if run.solver.evaluations is not None else run._replace(steps=40)
             reel = self.lab.film(view, shown, 9)
-            panels.append(PathPanel(f"{run.name}, {run.steps if shown is run else 'Dopri5'}", torch.stack([x for _, x, _ in reel])))
+            panels.append(
+                PathPanel(
+                    f"{run.name}, {run.steps if shown is run else 'Dopri5'}", torch.stack([x for _, x, _ in reel])
+                )
+            )
         with self.folder.writing(f"{view.key}-paths.png") as path:
             plots.save(plots.path_panels(panels, self.lattice, self.truth, columns=4), path)
         self.page.add("paths", view.key, self.page.figure(
             f"{view.key}-paths.png", f"paths from noise to the roll under every solver, {view.name}",
-            f"<b>{view.name}.</b> From ring to dot: nine points, the same noise in every panel, drawn in units of √(α² + σ²), "
-            "with each solver's number of steps. The solvers of the first row draw noise on the way; those of the second follow "
-            "the probability flow and end in the same places.", wide=True,
+            f"<b>{view.name}.</b> From ring to dot: nine points, the same noise in every panel, drawn in units of √(α² "
+            "+ σ²), with each solver's number of steps. The solvers of the first row draw noise on the way; those of "
+            "the second follow the probability flow and end in the same places.", wide=True,
         ))  # fmt: skip
 
     def density(self, view: View) -> None:
@@ -258,11 +277,14 @@ class _Study:
         right = self.exact[view].log_prob(self.held_out[: made.held_out].double(), sde.t_min)
         found = log_prob[cut:]
         self.fits.append([
-            view.name, *(_with_error(v) for v in (found, right, right - found)), f"{float(result.nfe.double().mean()):.0f}",
-            f"{seconds:.1f}",
+            view.name, *(_with_error(v) for v in (found, right, right - found)),
+            f"{float(result.nfe.double().mean()):.0f}", f"{seconds:.1f}",
         ])  # fmt: skip
         mass = float(self.maps[view.name].exp().mean()) * (2 * EXTENT) ** 2
-        print(f"  held-out log-density {self.fits[-1][1]}, exact {self.fits[-1][2]}; mass on the map {mass:.3f}", flush=True)
+        print(
+            f"  held-out log-density {self.fits[-1][1]}, exact {self.fits[-1][2]}; mass on the map {mass:.3f}",
+            flush=True,
+        )
         with self.folder.writing("log_density.png") as path:
             maps = [self.truth, *self.maps.values()]
             plots.save(plots.density_maps(["exact", *self.maps], maps, self.lattice), path)
@@ -271,22 +293,22 @@ class _Study:
         ])  # fmt: skip
         self.page.facts[f"nats from the truth, {view.name}"] = f"{float((right - found).mean()):.3f}"
         self.page.set("density", paragraph(
-            "The probability flow carries every point to the noise and keeps count of how it stretches the plane: the result "
-            "is the model's own log-density at that point, exact up to the integrator's tolerance. The roll's true density is "
-            "an integral along the curve, so that the two can be laid side by side."
+            "The probability flow carries every point to the noise and keeps count of how it stretches the plane: the "
+            "result is the model's own log-density at that point, exact up to the integrator's tolerance. The roll's "
+            "true density is an integral along the curve, so that the two can be laid side by side."
         ), self.page.figure(
             "log_density.png", "maps of the exact and of the learned log-densities",
             "Log-density, down to 8 nats below its maximum, with a line every 2 nats.", wide=True,
         ), table(
-            f"Mean log-density of {made.held_out:,} held-out points ± twice its standard error, in nats. The difference is the "
-            f"Kullback-Leibler divergence from the truth. Exact trace, Dopri5 at tolerance {made.tol:g}; the density at "
-            f"t<sub>min</sub>, where σ = 0.01.",
+            f"Mean log-density of {made.held_out:,} held-out points ± twice its standard error, in nats. The "
+            "difference is the Kullback-Leibler divergence from the truth. Exact trace, Dopri5 at tolerance "
+            f"{made.tol:g}; the density at t<sub>min</sub>, where σ = 0.01.",
             ["view", "model", "truth", "difference", "NFE", "seconds"], {"": self.fits},
         ))  # fmt: skip
         self.page.set("use", code(USE))
 
     def langevin(self, view: View) -> None:
-        """Langevin dynamics at one level, and annealed through all of them, from the same start and for as many steps."""
+        """Langevin dynamics at one level and annealed through all of them, from the same start in as many steps."""
         model, made = self.lab.models[view], self.settings
         sde, n = _process(model), made.walkers
         noise = Noise((self.seed, 6))
@@ -294,18 +316,22 @@ class _Study:
         start = EXTENT * (2 * torch.stack([noise.uniform(n, stream="x"), noise.uniform(n, stream="y")], 1) - 1)
         start = start.to(device=self.lab.device, dtype=torch.float32)
         print(f"{view.name}: Langevin dynamics, {n:,} particles", flush=True)
-        solver, walks = Langevin(), {}
+        solver = Langevin()
+        walks: dict[str, Tensor] = {}
         ladder = torch.linspace(math.log(2.0), math.log(sde.sigma_min), made.walk)  # type: ignore[attr-defined]
-        times = {"cold": [cold] * made.walk, "annealed": sde.time_at(-2 * ladder.double()).clamp(min=sde.t_min).tolist()}
+        times = {
+            "cold": [cold] * made.walk,
+            "annealed": sde.time_at(-2 * ladder.double()).clamp(min=sde.t_min).tolist(),
+        }
         with torch.no_grad(), evaluating(model):
             for name, levels in times.items():
                 with counting(model, f"Langevin, {name}", len(levels)) as shown:
                     state = State(start, sde.at(levels[0], start))
-                    walk = [start]
+                    states = [start]
                     for level in sde.levels(torch.tensor(levels, dtype=torch.float64)):
                         state = solver.step(shown, state, level, noise)
-                        walk.append(state.x)
-                walks[name] = torch.stack(walk).to("cpu")
+                        states.append(state.x)
+                walks[name] = torch.stack(states).to("cpu")
         far = {name: float(energy_distance(walk[-1], self.held_out)) for name, walk in walks.items()}
         titles = {"cold": f"cold: σ = {COLD:g} throughout", "annealed": "annealed: σ from 2 to 0.01"}
         panels = []
@@ -315,13 +341,14 @@ class _Study:
         with self.folder.writing("langevin.png") as path:
             plots.save(plots.path_panels(panels, self.lattice, self.truth, columns=4), path)
         self.page.set("langevin", paragraph(
-            "Langevin dynamics follows the score and adds noise at every step. At one low level of noise it runs to the nearest "
-            "turn of the roll and stays there, whatever share of the data that turn holds. NCSN's answer is to anneal: to start "
-            "where the noise is strong, and to lower it while the particles walk."
+            "Langevin dynamics follows the score and adds noise at every step. At one low level of noise it runs to "
+            "the nearest turn of the roll and stays there, whatever share of the data that turn holds. NCSN's answer "
+            "is to anneal: to start where the noise is strong, and to lower it while the particles walk."
         ), self.page.figure(
             "langevin.png", "paths and end points of Langevin dynamics at one noise level and annealed",
-            f"{made.walk} steps with the score of the {view.name}, from the same points scattered over the square: nine paths from "
-            f"ring to dot, and where {n:,} particles end. The energy distance is to held-out data.", wide=True,
+            f"{made.walk} steps with the score of the {view.name}, from the same points scattered over the square: "
+            f"nine paths from ring to dot, and where {n:,} particles end. The energy distance is to held-out "
+            "data.", wide=True,
         ))  # fmt: skip
 
 

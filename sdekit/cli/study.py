@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from .. import ode, solvers
 from ..metrics import NoiseFloor, energy_distance
@@ -110,9 +109,7 @@ def solve(
         bar = counting(model, run.name, each * run.steps)
     with bar as shown:
         begin = time.perf_counter()
-        result = sample(
-            shown, x_T=x_T, solver=run.solver, steps=run.steps, grid=run.grid, seed=(seed, PATH), full=True
-        )
+        result = sample(shown, x_T=x_T, solver=run.solver, steps=run.steps, grid=run.grid, seed=(seed, PATH), full=True)
         seconds = time.perf_counter() - begin
     x = result.x.to("cpu")
     nfe = float(torch.as_tensor(result.nfe, dtype=torch.float64).mean())
@@ -212,26 +209,31 @@ class Lab:
     def _show_training(self) -> None:
         made = self.training
         self.page.set("training", paragraph(
-            f"Each view takes {made.steps:,} steps of Adam, {made.batch_size} rows at a time. The loss is the mean square of "
-            "the error in ε; the views meet the levels of noise in different proportions, and so their losses do not compare. "
-            f"Everything on this page is drawn from the running average of the weights (decay {made.ema:g})."
-        ), self.page.figure("losses.png", "loss over training steps", "The loss of each step, and its running mean."))  # fmt: skip
+            f"Each view takes {made.steps:,} steps of Adam, {made.batch_size} rows at a time. The loss is the mean "
+            "square of the error in ε; the views meet the levels of noise in different proportions, and so their "
+            "losses do not compare. Everything on this page is drawn from the running average of the weights (decay "
+            f"{made.ema:g})."
+        ), self.page.figure(
+            "losses.png", "loss over training steps", "The loss of each step, and its running mean."
+        ))  # fmt: skip
 
     def _show_table(self) -> None:
         floor, n, m = self.floor, self.shape[0], len(self.reference)
         self.page.set("table", paragraph(
-            f"NFE counts how often the network was asked for each sample. The energy distance compares the {n:,} samples of a "
-            f"solver with {m:,} held-out data: it is 0 on average for a perfect sampler, and that of {n:,} real data lies "
-            f"between {floor.low:.4f} and {floor.high:.4f} nine times in ten. That band is the noise floor: a distance within "
-            "it cannot be told from a perfect sampler's."
+            f"NFE counts how often the network was asked for each sample. The energy distance compares the {n:,} "
+            f"samples of a solver with {m:,} held-out data: it is 0 on average for a perfect sampler, and that of "
+            f"{n:,} real data lies between {floor.low:.4f} and {floor.high:.4f} nine times in ten. That band is the "
+            "noise floor: a distance within it cannot be told from a perfect sampler's."
         ), results(self.table), self.page.figure(
             "table.png", "the table as a picture", "The same as a picture, the bands in green. Also as "
             '<a href="table.csv">CSV</a> and <a href="table.json">JSON</a>.', wide=True,
         ))  # fmt: skip
 
 
-def frames(model: ScoreModel, run: Run, x_T: Tensor, seed: int, every: int = 1) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """The film of a run: (t, x_t / sqrt(alpha^2 + sigma^2), the model's x0 there), every so many steps and at the end."""
+def frames(
+    model: ScoreModel, run: Run, x_T: Tensor, seed: int, every: int = 1
+) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """The film of a run: (t, x_t / sqrt(alpha^2 + sigma^2), the model's x0 there), every few steps and at the end."""
     with torch.no_grad(), evaluating(model):
         states = trajectory(model, run.solver, x_T, run.grid, Noise((seed, PATH)), steps=run.steps)
         for i, state in enumerate(states):
@@ -245,8 +247,8 @@ def frames(model: ScoreModel, run: Run, x_T: Tensor, seed: int, every: int = 1) 
 
 TWO_VIEWS = (
     "Both models are the same class around the same code for the network: a network F, a process x<sub>t</sub> = α(t) "
-    "x<sub>0</sub> + σ(t) ε, and a statement of what F estimates. DDPM and NCSN differ in the rows of this table and in "
-    "nothing else; every solver below runs on either without knowing which it is."
+    "x<sub>0</sub> + σ(t) ε, and a statement of what F estimates. DDPM and NCSN differ in the rows of this table and "
+    "in nothing else; every solver below runs on either without knowing which it is."
 )
 
 

@@ -18,9 +18,11 @@ class MissingExtra(SDEKitError, ImportError):
 def sklearn_datasets(owner: str) -> ModuleType:
     """The module ``sklearn.datasets``; raises MissingExtra where scikit-learn is not installed."""
     try:
-        import sklearn.datasets  # type: ignore[import-untyped]
+        import sklearn.datasets
     except ImportError as error:
-        raise MissingExtra(f"{owner}: needs scikit-learn, which is not installed: pip install 'sdekit[demo]'") from error
+        raise MissingExtra(
+            f"{owner}: needs scikit-learn, which is not installed: pip install 'sdekit[demo]'"
+        ) from error
     module: ModuleType = sklearn.datasets
     return module
 

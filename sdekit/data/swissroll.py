@@ -51,7 +51,8 @@ def roll_position(x: Tensor, noise: float = 0.5) -> Tensor:
     """How far along the roll each standardised point lies, 0 at its inner and 1 at its outer end: (B, 2) -> (B,)."""
     mean, std = _moments(noise)
     radius = (x.to(torch.float64) * std + mean).norm(dim=1)
-    return ((radius - START) / (END - START)).clamp(0.0, 1.0)
+    along: Tensor = (radius - START) / (END - START)
+    return along.clamp(0.0, 1.0)
 
 
 def _moments(noise: float) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,9 @@ class DenoisingScoreMatching:
         """
         check_model("DenoisingScoreMatching", model)
         if not len(batch("DenoisingScoreMatching", "x0", x0)):
-            raise InvalidArgument("DenoisingScoreMatching: x0 must hold at least one row, got none: no rows have no mean")
+            raise InvalidArgument(
+                "DenoisingScoreMatching: x0 must hold at least one row, got none: no rows have no mean"
+            )
         value = self.per_sample(model, x0, noise, **condition).mean()
         if not bool(torch.isfinite(value)):
             raise NonFiniteError(f"DenoisingScoreMatching: the loss must be finite, got {float(value)}")

@@ -25,7 +25,9 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     """
     x, y = _rows("x", x), _rows("y", y)
     if x.shape[1] != y.shape[1]:
-        raise InvalidArgument(f"energy_distance: x and y must have events of one size, got {x.shape[1]} and {y.shape[1]}")
+        raise InvalidArgument(
+            f"energy_distance: x and y must have events of one size, got {x.shape[1]} and {y.shape[1]}"
+        )
     y = y.to(x.device)
     n, m = len(x), len(y)
     cross = _total(x, y) / (n * m)
@@ -79,12 +81,12 @@ def _rows(name: str, x: Tensor) -> Tensor:
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
     # not cdist's default, by matrix products: that cancels where two rows are close
-    parts = [torch.cdist(part, y, compute_mode="donot_use_mm_for_euclid_dist") for part in x.split(CHUNK)]
+    parts = [torch.cdist(part, y, compute_mode="donot_use_mm_for_euclid_dist") for part in torch.split(x, CHUNK)]
     return torch.cat(parts)
 
 
 def _total(x: Tensor, y: Tensor) -> Tensor:
     total = x.new_zeros(())
-    for part in x.split(CHUNK):
+    for part in torch.split(x, CHUNK):
         total += torch.cdist(part, y, compute_mode="donot_use_mm_for_euclid_dist").sum()
     return total

@@ -90,7 +90,7 @@ class UNet(nn.Module):
     ValueError, naming the argument, for numbers out of range and for shapes that do not fit.
     """
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         channels: int,
         size: int | Sequence[int] | None = None,

@@ -20,8 +20,8 @@ class Adaptive(ODEMethod, ABC):
 
     A row's step is accepted where every coordinate's error estimate is within atol + rtol max(|x|, |x'|), and the
     next is h min(10, max(0.2, 0.9 r^-0.14 r_before^0.08)), with r the largest ratio of estimate and tolerance:
-    Gustafsson's PI control (Hairer & Wanner 1996, section IV.2, eq. 2.43c). What a row returns does not depend on its batch mates.
-    The host waits for the device once a step.
+    Gustafsson's PI control (Hairer & Wanner 1996, section IV.2, eq. 2.43c). What a row returns does not depend on
+    its batch mates. The host waits for the device once a step.
 
     Raises NonFiniteError where the field is not finite at the start, and IntegrationError where a row's step underflows
     or ``max_steps`` are not enough; both name the rows.

@@ -124,7 +124,9 @@ def mark_chart(marks: Sequence[Mark], label: str) -> Figure:
     axes = fig.add_subplot()
     for i, mark in enumerate(marks):
         axes.plot([0.0, mark.value], [i, i], color=style.RULE, linewidth=1.2, zorder=1)
-        axes.errorbar(mark.value, i, xerr=mark.error or None, fmt="o", color=mark.colour, markersize=7, capsize=3, zorder=3)
+        axes.errorbar(
+            mark.value, i, xerr=mark.error or None, fmt="o", color=mark.colour, markersize=7, capsize=3, zorder=3
+        )
         number = f"{mark.value:.2f}" + (f" ± {mark.error:.2f}" if mark.error else "")
         axes.annotate(number, (mark.value + mark.error, i), (10, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(marks)), [mark.name for mark in marks])

@@ -109,7 +109,8 @@ def path_panels(panels: Sequence[PathPanel], background: Lattice, log_density: T
     for panel, axes in zip(panels, grid, strict=True):
         _shade(axes, background, log_density, background.extent, strength=0.5)
         if panel.points is not None:
-            axes.scatter(*_array(panel.points).T, s=2.5, color=style.INK, alpha=0.7, linewidths=0)
+            x, y = _array(panel.points).T
+            axes.scatter(x, y, s=2.5, color=style.INK, alpha=0.7, linewidths=0)
         paths = _array(panel.paths)
         for i in range(paths.shape[1]):
             colour = style.CYCLE[i % len(style.CYCLE)]
@@ -126,9 +127,11 @@ def point_panels(panels: Sequence[PointPanel], columns: int, names: Sequence[str
     """Clouds of points, coloured along a curve; ``names`` label the rows of panels."""
     fig, grid = _panels(len(panels), columns, size=9.6 / columns)
     for i, (panel, axes) in enumerate(zip(panels, grid, strict=True)):
-        x = _array(panel.points)
+        x, y = _array(panel.points).T
         size = 2.2 if len(x) > 700 else 5.0
-        axes.scatter(*x.T, c=_array(panel.along), cmap=style.ALONG, vmin=0, vmax=1, s=size, linewidths=0, rasterized=True)
+        axes.scatter(
+            x, y, c=_array(panel.along), cmap=style.ALONG, vmin=0, vmax=1, s=size, linewidths=0, rasterized=True
+        )
         axes.set_title(panel.title, fontsize=9)
         _frame(axes, panel.extent)
         if names and i % columns == 0:
@@ -137,7 +140,9 @@ def point_panels(panels: Sequence[PointPanel], columns: int, names: Sequence[str
 
 
 @style.picture
-def density_maps(titles: Sequence[str], log_densities: Sequence[Tensor], background: Lattice, depth: float = 8.0) -> Figure:
+def density_maps(
+    titles: Sequence[str], log_densities: Sequence[Tensor], background: Lattice, depth: float = 8.0
+) -> Figure:
     """Maps of log-densities: each from its first's maximum down by ``depth`` nats, with a line every two nats."""
     fig = style.figure(3.3 * len(titles) + 0.5, 3.5)
     row: Sequence[Axes] = np.atleast_1d(np.asarray(fig.subplots(1, len(titles)))).tolist()
@@ -146,16 +151,24 @@ def density_maps(titles: Sequence[str], log_densities: Sequence[Tensor], backgro
     for title, values, axes in zip(titles, log_densities, row, strict=True):
         square = background.square(values)
         image = axes.imshow(
-            np.maximum(square, top - depth), origin="lower", extent=background.box, cmap=style.DENSITY, vmin=top - depth,
-            vmax=top, interpolation="bilinear",
+            np.maximum(square, top - depth), origin="lower", extent=background.box, cmap=style.DENSITY,
+            vmin=top - depth, vmax=top, interpolation="bilinear",
         )  # fmt: skip
         levels = top - np.arange(depth - 2, 0, -2)
-        axes.contour(square, levels=levels, extent=background.box, colors=style.INK, linewidths=0.5, linestyles="solid", alpha=0.55)
+        axes.contour(
+            square,
+            levels=levels,
+            extent=background.box,
+            colors=style.INK,
+            linewidths=0.5,
+            linestyles="solid",
+            alpha=0.55,
+        )
         axes.set_title(title)
         _frame(axes, background.extent)
     bar = fig.colorbar(image, ax=row, shrink=0.8, aspect=26, pad=0.015)
     bar.set_label("log-density (nats)", color=style.MUTED)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
     return fig
 
@@ -173,7 +186,13 @@ def _shade(axes: Axes, background: Lattice, log_density: Tensor, extent: float, 
     density = np.exp(background.square(log_density) - float(log_density.max()))
     box = (-extent, extent, -extent, extent)
     axes.imshow(
-        strength * np.sqrt(density), origin="lower", extent=box, cmap=style.DENSITY, vmin=0, vmax=1, interpolation="bilinear"
+        strength * np.sqrt(density),
+        origin="lower",
+        extent=box,
+        cmap=style.DENSITY,
+        vmin=0,
+        vmax=1,
+        interpolation="bilinear",
     )
 
 

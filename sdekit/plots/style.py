@@ -36,7 +36,7 @@ INK_ON_PAPER = LinearSegmentedColormap.from_list("ink", [PAPER, "#10151b"])
 
 DPI = 200
 
-RC: dict[str, Any] = {
+RC: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.0,

@@ -277,8 +277,8 @@ class GaussianSDE(SDE):
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(f, g^2) at the times t, by differentiation of alpha and sigma in float64."""
         # not torch.func.jvp: its first call imports much, and warns
-        alpha, pull_alpha = torch.func.vjp(self.alpha, t)
-        sigma, pull_sigma = torch.func.vjp(self.sigma, t)
+        alpha, pull_alpha = torch.func.vjp(self.alpha, t)  # type: ignore[misc]
+        sigma, pull_sigma = torch.func.vjp(self.sigma, t)  # type: ignore[misc]
         (d_alpha,) = pull_alpha(torch.ones_like(t))
         (d_sigma,) = pull_sigma(torch.ones_like(t))
         f = d_alpha / alpha

@@ -47,7 +47,7 @@ class SubVPSDE(GaussianSDE):
 
     @schedule
     def time_at(self, log_snr: Tensor) -> Tensor:
-        """The t with 2 sinh(B(t) / 2) = exp(-log_snr / 2), of the shape of the argument; outside the range, its ends."""
+        """The t with 2 sinh(B(t) / 2) = exp(-log_snr / 2), of the argument's shape; outside the range, its ends."""
         integral = 2 * torch.asinh(0.5 * torch.exp(-0.5 * log_snr))
         return solve_linear_beta(integral, self.beta_min, self.beta_max).clamp(self.t_min, self.t_max)
 
