@@ -89,13 +89,12 @@ def solver_table(rows: Sequence[SolverRow], distance: str = "energy distance to 
         for at, name, side in columns[1:]:
             text.text(at, y, name, ha=side, va="center", color=style.MUTED, fontsize=8)
         chosen = [row for row in rows if row.view == view]
-        best = min(row.distance for row in chosen)
         top = y + 0.5
         for row in chosen:
             y += 1.0
             cells = (row.solver, f"{row.nfe:.0f}", f"{row.seconds:.1f}", f"{row.distance:.4f}")
             for (at, _, side), cell in zip(columns, cells, strict=True):
-                text.text(at, y, cell, ha=side, va="center", weight="bold" if row.distance == best else "normal")
+                text.text(at, y, cell, ha=side, va="center")
             chart.plot([0.0, row.distance], [y, y], color=style.RULE, linewidth=1.2, zorder=1)
             chart.plot(row.distance, y, "o", color=style.CYCLE[index], markersize=6, zorder=3)
             seen.append(row.distance)

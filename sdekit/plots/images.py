@@ -15,6 +15,9 @@ from . import style
 
 Raster = NDArray[np.float64]
 
+TICK = 8.5
+"""Points of the names of rows and columns."""
+
 GAP = 1
 """Pixels of paper between two images."""
 
@@ -60,7 +63,6 @@ def image_rows(
     columns: Sequence[str],
     *,
     groups: Sequence[int] = (),
-    title: str = "",
     height: float = 0.62,
 ) -> Figure:
     """Rows of one-channel images in [-1, 1], each (N, 1, H, W), with a name a row and a label a column.
@@ -82,15 +84,18 @@ def image_rows(
     across = raster.shape[1]
     cell = (across - GAP) / len(rows[0])
     inch = height / cell
-    fig = style.figure(across * inch + 1.6, raster.shape[0] * inch + 0.35 + (0.3 if title else 0.0))
-    axes = fig.add_subplot()
-    axes.imshow(raster, cmap=_ink(), vmin=0, vmax=1)
-    style.bare(axes)
+    # margins by hand: constrained layout gives up on pictures of a fixed aspect
+    left = 0.15 + max(style.text_width(name, TICK) for name in names)
+    head = 0.3 if any(columns) else 0.05
+    width, depth = left + across * inch + 0.05, head + raster.shape[0] * inch + 0.05
+    fig = Figure(figsize=(width, depth), dpi=style.DPI)
+    axes = fig.add_axes((left / width, 0.05 / depth, across * inch / width, raster.shape[0] * inch / depth))
+    axes.imshow(raster, cmap=_ink(), vmin=0, vmax=1, aspect="auto")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
     axes.set_yticks(centres, names)
     axes.set_xticks([GAP / 2 + cell * (i + 0.5) - 0.5 for i in range(len(rows[0]))], columns)
-    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    if title:
-        axes.set_title(title)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=TICK)
     return fig
 
 

@@ -12,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 PAPER = "#ffffff"
 INK = "#1c2127"
@@ -106,11 +107,9 @@ def save(fig: Figure, path: Path, dpi: int = DPI) -> Path:
     return path
 
 
-def bare(axes: Axes) -> None:
-    """Axes without ticks and frame, of equal scales: for images and planes."""
-    axes.set(xticks=[], yticks=[], aspect="equal")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+def text_width(text: str, points: float) -> float:
+    """The width of a text in inches."""
+    return float(TextPath((0, 0), text, size=points).get_extents().width) / 72 if text else 0.0
 
 
 def framed(axes: Axes) -> None:
