@@ -5,7 +5,13 @@ import torch
 
 
 def pytest_addoption(parser):
-    parser.addoption("--device", default="cpu", help="the device of the tests that take one: cpu or cuda")
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.addoption("--device", default=there, help="the device of the gpu tests, cuda or cuda:N; cpu leaves them out")
+
+
+def pytest_configure(config):
+    # tests are small: a second thread costs them more than it brings, and two runs at once far more
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -15,7 +21,7 @@ def device(request):
 
 
 def pytest_collection_modifyitems(config, items):
-    if not torch.cuda.is_available():
+    if config.getoption("--device") == "cpu":
         reason = pytest.mark.skip(reason="needs a CUDA device")
         for item in items:
             if "gpu" in item.keywords:

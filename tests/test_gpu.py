@@ -12,16 +12,16 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("solver", solvers())
-def test_a_fixed_grid_loop_never_synchronises(solver):
+def test_a_fixed_grid_loop_never_synchronises(solver, device):
     """``torch.cuda.set_sync_debug_mode("error")`` around every step, with a network and a conditional label."""
     if solver.evaluations is None:
         pytest.skip("adaptive methods wait once a step, and say so")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = sk.ddpm(networks.MLP((2,))).cuda()
-    x_T = torch.zeros(8, 2, device="cuda")
+        model = sk.ddpm(networks.MLP((2,))).to(device)
+    x_T = torch.zeros(8, 2, device=device)
     noise = sk.Noise(0)
-    noise.normal((1,), stream="warm", device="cuda")
+    noise.normal((1,), stream="warm", device=device)
     states = sk.trajectory(model, solver, x_T, "log_snr", noise, steps=5)
     with torch.no_grad():
         torch.cuda.set_sync_debug_mode("error")
@@ -33,32 +33,32 @@ def test_a_fixed_grid_loop_never_synchronises(solver):
 
 
 @pytest.mark.parametrize("solver", solvers())
-def test_the_gpu_follows_the_cpu(solver):
+def test_the_gpu_follows_the_cpu(solver, device):
     """The same keyed noise in float64: the same samples to 1e-9."""
     ends = []
-    for device in ("cpu", "cuda"):
-        model = mixture(sk.VPSDE()).to(device)
+    for place in ("cpu", device):
+        model = mixture(sk.VPSDE()).to(place)
         steps = 50 if solver.evaluations is not None else 2
         ends.append(sk.sample(model, (64, 2), solver=solver, steps=steps, seed=3, per_sample=True).cpu())
     assert float((ends[0] - ends[1]).abs().median()) < 1e-9
 
 
-def test_keyed_noise_is_the_same_bits_on_every_device():
+def test_keyed_noise_is_the_same_bits_on_every_device(device):
     """Additions, multiplications, divisions and square roots of float64 alone are rounded alike everywhere."""
-    a, b = (sk.KeyedNoise(5).normal((1000, 33), stream="z", dtype=F64, device=d).cpu() for d in ("cpu", "cuda"))
+    a, b = (sk.KeyedNoise(5).normal((1000, 33), stream="z", dtype=F64, device=d).cpu() for d in ("cpu", device))
     assert torch.equal(a, b)
 
 
-def test_likelihood_on_the_gpu():
+def test_likelihood_on_the_gpu(device):
     """1e-6 nats on the device, too."""
-    model = mixture(sk.VPSDE()).cuda()
+    model = mixture(sk.VPSDE()).to(device)
     x = model.sample(8, sk.Noise(0), t=model.sde.t_min)
     r = sk.log_likelihood(model, x, tol="tight", prior=lambda x: model.log_prob(x, 1.0))
     assert float((r.log_prob - model.log_prob(x, model.sde.t_min)).abs().max()) < 1e-6
 
 
-def test_training_loss_on_the_gpu():
+def test_training_loss_on_the_gpu(device):
     """Denoising score matching of a batch on the device."""
-    x0 = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)).cuda()
+    x0 = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)).to(device)
     loss = sk.losses.DenoisingScoreMatching()(gaussians(sk.VPSDE()), x0, sk.Noise(0))
     assert loss.device.type == "cuda"

@@ -39,20 +39,20 @@ class DigitsSettings:
     """Channels of the U-Net."""
     samples: int = 256
     """Digits that each solver draws."""
-    solvers: tuple[Run, ...] = field(default_factory=lambda: runs(150, 50, 20, 1e-4))
+    solvers: tuple[Run, ...] = field(default_factory=lambda: runs(100, 50, 20, 1e-3))
     film_steps: int = 100
     held_out: int = 360
     """Digits of which the likelihood is taken."""
     probes: int = 2
     """Of Hutchinson's estimate, a digit."""
-    tol: float = 1e-4
+    tol: float = 1e-3
     """Of the likelihood's integration."""
 
 
-FULL = DigitsSettings(Settings(steps=1600, lr=6e-3, warmup=100, ema=0.99, betas=(0.9, 0.99)))
+FULL = DigitsSettings(Settings(steps=1200, lr=6e-3, warmup=100, ema=0.99, betas=(0.9, 0.99)))
 QUICK = DigitsSettings(
     Settings(steps=150, lr=6e-3, warmup=20, ema=0.98, betas=(0.9, 0.99)),
-    width=16, samples=64, solvers=runs(40, 25, 12, 1e-3), film_steps=40, held_out=64, tol=1e-3,
+    width=16, samples=64, solvers=runs(40, 25, 12, 1e-3), film_steps=40, held_out=64,
 )  # fmt: skip
 
 SHOWN = 64

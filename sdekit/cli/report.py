@@ -44,8 +44,8 @@ img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: 0.88rem; line-height: 1.5; color: var(--muted); margin-top: 0.5rem; max-width: 44rem; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 45%), 1fr)); gap: 1.25rem; margin: 1rem 0 2rem; }
 .cards figure { margin: 0; }
-.cards figcaption b { display: block; color: var(--ink); font-weight: 600; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); gap: 1.5rem; }
+.cards figcaption b, .pair figcaption b { display: block; color: var(--ink); font-weight: 600; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(16rem, 100%), 1fr)); gap: 1.5rem; }
 .pair figure { margin: 0; }
 table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; width: 100%; max-width: 46rem; }
 caption { text-align: left; color: var(--muted); font-size: 0.88rem; padding-bottom: 0.4rem; }
