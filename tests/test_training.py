@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import sdekit as sk
 from sdekit import errors
 from sdekit.losses import DenoisingScoreMatching
-from sdekit.training import Settings, Trained, checkpoint, load_model, save_model, train
+from sdekit.training import Settings, Trained, checkpoint, load_model, save_model, train, trainer
 from sdekit.training.batches import Batches
 from sdekit.training.config import from_config, to_config
 from sdekit.training.generators import seeded
@@ -550,6 +550,9 @@ def test_a_device_that_is_not_asked_stops_by_itself():
     with pytest.raises(errors.NonFiniteError, match="step 2"):
         run.step(4)
     assert same(weights(run.model), seen[0])
+    for name, value in weights(run.average.model).items():
+        torch.testing.assert_close(value, weights(sound.average.model)[name], rtol=1e-6, atol=1e-8)
+    assert run.trained.steps_done == 1
     run = _Run(small(), points(), {}, Settings(steps=9, batch_size=8), DenoisingScoreMatching(), None)
     run.fetch_every = 4
     for step in range(1, 10):
@@ -557,7 +560,51 @@ def test_a_device_that_is_not_asked_stops_by_itself():
     run.fetch()
     expected = train(small(), points(), Settings(steps=9, batch_size=8))
     assert run.trained.losses == expected.losses
-    assert same(weights(run.average.model), weights(expected.ema))
+    for name, value in weights(run.average.model).items():
+        torch.testing.assert_close(value, weights(expected.ema)[name], rtol=1e-5, atol=1e-7)
+
+
+def deferred(monkeypatch):
+    """Runs that fetch their losses every 32 steps, as on a device that is not the host."""
+
+    class Deferred(_Run):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.fetch_every = 32
+
+    monkeypatch.setattr(trainer, "_Run", Deferred)
+
+
+def test_a_device_is_asked_at_the_end(monkeypatch):
+    """Also without a directory: every loss is there, and a bad one among the last is not passed over."""
+    deferred(monkeypatch)
+    trained = train(small(), points(), Settings(steps=40, batch_size=8))
+    assert len(trained.losses) == trained.steps_done == 40
+    model = small()
+    with pytest.raises(errors.NonFiniteError, match="at step 35"):
+        train(model, points(), Settings(steps=40, batch_size=8), loss=Breaks(35, float("nan")))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_loss_that_is_not_finite_leaves_a_checkpoint_of_the_step_before(tmp_path, monkeypatch, late):
+    if late:
+        deferred(monkeypatch)
+    model = small()
+    with pytest.raises(errors.NonFiniteError, match="step 5"):
+        train(model, points(), Settings(steps=9, batch_size=8), loss=Breaks(5, float("nan")), out=tmp_path / "run")
+    kept = checkpoint.load(tmp_path / "run")
+    assert kept.record["step"] == len(kept.tensors["history"]["losses"]) == 4
+    assert same(kept.tensors["model"], weights(model))
+
+
+def test_a_damaged_checkpoint_takes_no_place_of_a_whole_one(tmp_path):
+    """Two whole ones are kept, where a run has gone back behind a damaged one."""
+    for step in (100, 200):
+        checkpoint.save(tmp_path, {"model": {"w": torch.zeros(2)}}, {"step": step})
+    (tmp_path / "step-00000200" / "model.safetensors").write_bytes(b"")
+    for step in (120, 140):
+        checkpoint.save(tmp_path, {"model": {"w": torch.zeros(2)}}, {"step": step})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000120", "step-00000140"]
 
 
 def test_ctrl_c_keeps_the_last_finished_step(tmp_path):

@@ -48,7 +48,7 @@ class RollSettings:
     """Particles of Langevin dynamics."""
     walk: int = 600
     """Their steps."""
-    side: int = 90
+    side: int = 72
     """Of the lattice on which densities are drawn."""
     held_out: int = 1000
     """Points of which the likelihood is taken."""
@@ -56,7 +56,7 @@ class RollSettings:
     """Of its integration."""
 
 
-FULL = RollSettings(Settings(steps=2500, batch_size=512, lr=3e-3, warmup=50, ema=0.995), runs(100, 50, 20, 1e-5))
+FULL = RollSettings(Settings(steps=1500, batch_size=512, lr=4e-3, warmup=50, ema=0.99), runs(100, 50, 20, 1e-4))
 QUICK = RollSettings(
     Settings(steps=400, batch_size=256, lr=4e-3, warmup=20, ema=0.98), runs(40, 25, 12, 1e-4),
     width=64, samples=400, pool=1500, walkers=300, walk=300, side=40, held_out=200, tol=1e-3,

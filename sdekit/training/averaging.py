@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 M = TypeVar("M", bound=nn.Module)
@@ -31,10 +31,16 @@ class Average(Generic[M]):
         self._buffered = any(True for _ in model.buffers())
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Takes in the weights of a step, counted from 1."""
-        average = get_ema_multi_avg_fn(self.decay(step))  # type: ignore[no-untyped-call]
-        average(self._averaged, self._weights, step)
+    def update(self, step: int, stopped: Tensor | None = None) -> None:
+        """Takes in the weights of a step, counted from 1; nothing, where ``stopped`` is 1 and not 0 on the device."""
+        decay = self.decay(step)
+        if stopped is None:
+            average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+            average(self._averaged, self._weights, step)
+        else:
+            change = torch._foreach_sub(self._weights, self._averaged)
+            torch._foreach_mul_(change, (1.0 - decay) * (1.0 - stopped))
+            torch._foreach_add_(self._averaged, change)
         if self._buffered:
             for mine, theirs in zip(self.model.buffers(), self.source.buffers(), strict=True):
                 mine.copy_(theirs)

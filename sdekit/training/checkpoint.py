@@ -82,7 +82,8 @@ def save(directory: Path | str, tensors: Mapping[str, Mapping[str, Tensor]], rec
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     found = _newest_first(directory)
-    kept = [path for path in found if path.suffix != ".old"][:KEEP]
+    # one of a later step was damaged, or it would have been gone on from
+    kept = [path for path in found if path.suffix != ".old" and path.name <= final.name][:KEEP]
     for path in found:
         if path not in kept:
             shutil.rmtree(path, ignore_errors=True)

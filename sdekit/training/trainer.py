@@ -79,7 +79,7 @@ def train(
     of the last finished step, in the mode it was in, without gradients.
 
     Raises named errors before the first step. NonFiniteError, naming the step, for a loss or a gradient that is not
-    finite: the weights are those of the step before. CheckpointNotFound where there is nothing to resume;
+    finite: the weights are those of the step before, and with ``out`` a checkpoint of it is written. CheckpointNotFound where there is nothing to resume;
     CheckpointError, listing what differs, where the checkpoint is of another run; CheckpointWriteError.
 
     Example: ``trained = train(model, data, Settings(steps=2000)); x = sample(trained.ema, (64, 2))``.
@@ -107,7 +107,7 @@ def train(
                 if callback is not None:
                     callback(trained)
             run.save()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, NonFiniteError):
             if not interrupts.forced:
                 run.save()
             raise
@@ -168,7 +168,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self.average.update(step)
+        self.average.update(step, self.stopped if self.fetch_every > 1 else None)
         self.trained.steps_done = step
 
     def fetch(self) -> None:
@@ -176,23 +176,24 @@ class _Run:
         if not self.pending:
             return
         values, norms = (torch.stack(column).tolist() for column in zip(*self.pending, strict=True))
+        self.pending.clear()
         for value, norm in zip(values, norms, strict=True):
             step = len(self.trained.losses) + 1
             if not math.isfinite(value) or not math.isfinite(norm):
                 what = f"the gradient's norm must be finite, got {norm}"
                 if not math.isfinite(value):
                     what = f"the loss must be finite, got {value}"
+                self.trained.steps_done = step - 1
                 raise NonFiniteError(
                     f"train: {what} at step {step}{self._culprits(step)}; the weights are those of step {step - 1}"
                 )
             self.trained.losses.append(value)
-        self.pending.clear()
 
     def save(self) -> None:
-        """Writes a checkpoint of the last finished step, where there is a directory for it and it is not there yet."""
+        """Fetches the losses, and writes a checkpoint of the last step where there is a directory that lacks it."""
+        self.fetch()
         if self.out is None or self.saved == self.trained.steps_done:
             return
-        self.fetch()
         state = self.optimizer.state_dict()["state"]
         tensors = {
             "model": self.model.state_dict(),
