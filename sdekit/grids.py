@@ -114,6 +114,10 @@ def check_times(sde: SDE, times: Tensor | Sequence[float]) -> Tensor:
             f"got {float(t.max()):g} to {float(t.min()):g}"
         )
     t = t.clamp(sde.t_min, sde.t_max)
+    # the ends of the domain in float32 are the ends
+    for i, end in ((0, sde.t_max), (-1, sde.t_min)):
+        if abs(float(t[i]) - end) <= EDGE * end:
+            t[i] = end
     if bool((t[1:] >= t[:-1]).any()):
         i = int((t[1:] >= t[:-1]).nonzero()[0, 0])
         raise ScheduleError(

@@ -6,13 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import InvalidArgument, InvalidType, batch, describe, finite_rows, number, one_of, whole
-from .models.base import ScoreModel, check_model, evaluating
-from .noise import KeyedNoise
+from .models.base import ScoreModel, check_condition, check_model, evaluating
+from .noise import KeyedNoise, check_noise
 from .ode.adaptive import Dopri5
 from .ode.base import ODEMethod
 from .solvers.probability_flow import Flow
@@ -57,7 +58,7 @@ class Hutchinson(Trace):
 
     def probes(self, x: Tensor, noise: NoiseSource) -> Tensor:
         """(B, n, D)."""
-        like = x.reshape(len(x), 1, -1).expand(-1, self.n, -1)
+        like = x.reshape(len(x), 1, math.prod(x.shape[1:])).expand(-1, self.n, -1)
         if self.distribution == "rademacher":
             return noise.rademacher(like, stream="probe")
         return noise.normal(like.shape, stream="probe", dtype=x.dtype, device=x.device)
@@ -75,7 +76,8 @@ class Likelihood:
     trace_se: Tensor
     """(B,) nats: the standard error of the trace estimate; 0 where the trace is exact."""
     error: Tensor | None
-    """(B,) nats: the sum of the integrator's local error estimates of the log-density; None where it has none."""
+    """(B,) nats: an estimate of the integrator's error, None where it has none: the sum of its local estimates for the
+    divergence, and for x_T as the prior's log-density feels them, |grad log p_T(x_T)| |error of x_T|."""
     nfe: Tensor
     """(B,) network evaluations."""
     dimension: int
@@ -104,11 +106,13 @@ class _FlowWithDensity:
         self.probes = probes
 
     def __call__(self, x: Tensor, t: Time) -> Tensor:
-        x = x[:, : self.dimension].reshape(-1, *self.event).detach()
-        with torch.enable_grad():
-            x.requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            # a clone: autograd refuses what was made in inference mode
+            x = x[:, : self.dimension].clone().reshape(len(x), *self.event).detach().requires_grad_()
             v = self.flow(x, t)
-            flat = v.reshape(len(v), -1)
+            flat = v.reshape(len(v), self.dimension)
+            if not flat.requires_grad:  # a flow that does not depend on x
+                flat = flat + 0.0 * x.reshape(flat.shape)
             if self.probes is None:
                 divergence = self._trace(flat, x)
             else:
@@ -118,13 +122,14 @@ class _FlowWithDensity:
     def _trace(self, v: Tensor, x: Tensor) -> Tensor:
         total = v.new_zeros(len(v))
         for i in range(self.dimension):
-            (row,) = torch.autograd.grad(v[:, i].sum(), x, retain_graph=i + 1 < self.dimension)
-            total += row.reshape(len(v), -1)[:, i]
+            last = i + 1 == self.dimension
+            (row,) = torch.autograd.grad(v[:, i].sum(), x, retain_graph=not last, materialize_grads=True)
+            total += row.reshape(v.shape)[:, i]
         return total[:, None]
 
     def _project(self, v: Tensor, x: Tensor, z: Tensor) -> Tensor:
-        (row,) = torch.autograd.grad((v * z).sum(), x, retain_graph=True)
-        return (row.reshape(len(v), -1) * z).sum(1)
+        (row,) = torch.autograd.grad((v * z).sum(), x, retain_graph=True, materialize_grads=True)
+        return (row.reshape(v.shape) * z).sum(1)
 
     def rows(self, index: Tensor) -> _FlowWithDensity:
         probes = None if self.probes is None else self.probes[index]
@@ -161,33 +166,57 @@ def log_likelihood(
     """
     check_model("log_likelihood", model)
     x = batch("log_likelihood", "x", x)
-    method = _method(method, tol)
+    method = _method("log_likelihood", method, tol)
     trace = _trace(trace)
     if prior is not None and not callable(prior):
         raise InvalidType(f"log_likelihood: prior must be a log-density, (B, *event) -> (B,), got {describe(prior)}")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InvalidType(f"log_likelihood: dtype must be a floating-point torch.dtype, got {describe(dtype)}")
+    noise = KeyedNoise(seed) if noise is None else noise
+    check_noise("log_likelihood", noise)
+    check_condition("log_likelihood", model, len(x))
     x = x.detach().to(dtype)
     event, n = x.shape[1:], math.prod(x.shape[1:])
-    probes = trace.probes(x, KeyedNoise(seed) if noise is None else noise)
-    k = 1 if probes is None else probes.shape[1]
     zeros = x.new_zeros(len(x))
-    if not len(x):
-        return Likelihood(zeros, zeros, zeros, zeros.long(), n)
+    density = model.sde.prior.log_prob if prior is None else prior
+    _check_density(density(x), x)
+    if not x.numel():
+        return Likelihood(density(x).to(dtype), zeros, zeros, zeros.long(), n)
+    probes = trace.probes(x, noise)
+    k = 1 if probes is None else probes.shape[1]
     start = torch.cat([x.reshape(len(x), -1), x.new_zeros(len(x), k)], 1)
     sde = model.sde
     with torch.no_grad(), evaluating(model):
         end, stats = method.advance(_FlowWithDensity(model, event, probes), start, sde.t_min, sde.t_max)
         x_T, divergence = end[:, :n].reshape(x.shape), end[:, n:]
-        log_prior = (sde.prior.log_prob if prior is None else prior)(x_T)
-    if not isinstance(log_prior, Tensor) or log_prior.shape != x.shape[:1]:
-        raise InvalidArgument(f"log_likelihood: prior must return (B,) = ({len(x)},), got {describe(log_prior)}")
+    log_prior, slope = _with_slope(density, x_T)
     log_prob = log_prior.to(dtype) + divergence.mean(1)
     finite_rows("log_likelihood", "log_prob", log_prob)
     se = zeros
     if probes is not None:
         se = divergence.std(1) / math.sqrt(k) if k > 1 else torch.full_like(zeros, math.inf)
-    error = None if stats.error is None else stats.error[:, n:].mean(1)
+    error = None
+    if stats.error is not None:
+        error = stats.error[:, n:].mean(1) + (slope.abs() * stats.error[:, :n]).sum(1)
     nfe = torch.as_tensor(stats.nfe, device=x.device) * model.evaluations
     return Likelihood(log_prob, se, error, nfe.expand(len(x)), n)
+
+
+def _check_density(value: Any, x: Tensor) -> None:
+    if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
+        raise InvalidArgument(f"log_likelihood: prior must return (B,) = ({len(x)},), got {describe(value)}")
+
+
+def _with_slope(density: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """The log-density of each row, (B,), and its gradient, (B, D): 0 where it cannot be differentiated."""
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.clone().requires_grad_()
+        value = density(x)
+        _check_density(value, x)
+        if not value.requires_grad:
+            return value, torch.zeros_like(x).reshape(len(x), -1)
+        (slope,) = torch.autograd.grad(value.sum(), x, materialize_grads=True)
+    return value.detach(), slope.reshape(len(x), -1)
 
 
 def encode(model: ScoreModel, x: Tensor, *, method: ODEMethod | None = None, tol: str | float | None = None) -> Tensor:
@@ -195,34 +224,36 @@ def encode(model: ScoreModel, x: Tensor, *, method: ODEMethod | None = None, tol
 
     ``method`` or ``tol`` as in :func:`log_likelihood`. (Song et al. 2021, section 4.3, arXiv:2011.13456.)
     """
-    return _transport("encode", "x", model, x, _method(method, tol), forward=True)
+    return _transport("encode", "x", model, x, _method("encode", method, tol), forward=True)
 
 
 def decode(model: ScoreModel, z: Tensor, *, method: ODEMethod | None = None, tol: str | float | None = None) -> Tensor:
     """The data of each latent: the probability flow from z at t_max to t_min, the inverse of :func:`encode`."""
-    return _transport("decode", "z", model, z, _method(method, tol), forward=False)
+    return _transport("decode", "z", model, z, _method("decode", method, tol), forward=False)
 
 
 def _transport(owner: str, name: str, model: ScoreModel, x: Tensor, method: ODEMethod, *, forward: bool) -> Tensor:
     check_model(owner, model)
     x = batch(owner, name, x)
+    check_condition(owner, model, len(x))
     ends = (model.sde.t_min, model.sde.t_max)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
     with torch.no_grad(), evaluating(model):
-        result, _ = method.advance(Flow(model), x, *(ends if forward else ends[::-1])) if len(x) else (x.clone(), None)
+        result = method.advance(Flow(model), wide, *(ends if forward else ends[::-1]))[0] if x.numel() else wide
     finite_rows(owner, "the result", result)
-    return result
+    return result.to(x.dtype)
 
 
-def _method(method: ODEMethod | None, tol: str | float | None) -> ODEMethod:
+def _method(owner: str, method: ODEMethod | None, tol: str | float | None) -> ODEMethod:
     if method is not None:
         if tol is not None:
-            raise InvalidArgument(f"tol must be left out where a method is given, got tol={tol!r} with {method!r}")
+            raise InvalidArgument(f"{owner}: tol must be left out where a method is given, got {tol!r} with {method!r}")
         if not isinstance(method, ODEMethod):
-            raise InvalidType(f"method must be one such as ode.Dopri5(), got {describe(method)}")
+            raise InvalidType(f"{owner}: method must be one such as ode.Dopri5(), got {describe(method)}")
         return method
     if tol is None or isinstance(tol, str):
-        tol = TOLERANCES[one_of("log_likelihood", "tol", tol or "default", TOLERANCES)]
-    tol = number("log_likelihood", "tol", tol, above=0.0, below=1.0)
+        tol = TOLERANCES[one_of(owner, "tol", tol or "default", TOLERANCES)]
+    tol = number(owner, "tol", tol, above=0.0, below=1.0)
     return Dopri5(rtol=tol, atol=tol)
 
 

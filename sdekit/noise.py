@@ -206,6 +206,12 @@ def _bits(t: float | Tensor) -> tuple[Word, Word]:
     return word & MASK, word >> 32
 
 
+def check_noise(owner: str, noise: object) -> None:
+    """Raises InvalidType unless the value can be asked for draws, ``noise(x, t, s)``."""
+    if not callable(noise) or isinstance(noise, type):
+        raise InvalidType(f"{owner}: noise must be a source such as Noise(seed=0), got {describe(noise)}")
+
+
 def fold(seed: Seed) -> int:
     """A seed in [0, 2^63): a non-negative int as it is, several ints by a hash."""
     if isinstance(seed, (tuple, list)):
@@ -225,10 +231,9 @@ def _word(seed: int) -> int:
 
 
 def _check_ids(ids: Tensor | Sequence[int]) -> Tensor:
-    if not isinstance(ids, Tensor) and not len(ids):
-        return torch.zeros(0, dtype=torch.int64)
     try:
-        ids = torch.as_tensor(ids)
+        # an empty list would be a tensor of floats
+        ids = ids if isinstance(ids, Tensor) else torch.as_tensor(ids, dtype=None if len(ids) else torch.int64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidType(f"KeyedNoise: ids must be whole numbers of shape (B,), got {describe(ids)}") from error
     if ids.ndim != 1 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:

@@ -12,8 +12,8 @@ from torch import Tensor
 from . import errors
 from .errors import InvalidArgument, InvalidType, describe, whole
 from .grids import Grid, levels
-from .models.base import Prediction, ScoreModel, check_model, evaluating
-from .noise import KeyedNoise, Noise
+from .models.base import Prediction, ScoreModel, check_condition, check_model, evaluating
+from .noise import KeyedNoise, Noise, check_noise
 from .sdes.base import GaussianSDE, Level
 from .solvers.base import Solver, State, check_solver
 from .solvers.dpm_solver import DPMSolver
@@ -37,7 +37,8 @@ def trajectory(
     """The film of a run: its states from the noisiest to the last, one a level of the grid.
 
     ``x_T``: the start, (B, *event), at the grid's first time. ``grid`` and ``denoise``: as :func:`sdekit.grids.levels`
-    reads them; ``steps`` goes with a named grid. Gradients flow where the caller lets them.
+    reads them; ``steps`` goes with a named grid. Each step runs in evaluation mode, and leaves the model as it was;
+    gradients flow where the caller lets them.
 
     Raises named errors at the call, before the first network evaluation.
 
@@ -45,8 +46,20 @@ def trajectory(
     """
     check_model("trajectory", model)
     check_solver(solver).check(model)
+    check_noise("trajectory", noise)
     run = levels(model.sde, grid, steps, denoise=denoise)
-    return _steps(model, solver, errors.batch("trajectory", "x_T", x_T), run, noise)
+    x_T = errors.batch("trajectory", "x_T", x_T)
+    check_condition("trajectory", model, len(x_T))
+    return _evaluated(model, _steps(model, solver, x_T, run, noise))
+
+
+def _evaluated(model: ScoreModel, states: Iterator[State[Any]]) -> Iterator[State[Any]]:
+    while True:
+        with evaluating(model):
+            state = next(states, None)
+        if state is None:
+            return
+        yield state
 
 
 def _steps(
@@ -68,7 +81,7 @@ class Samples:
     nfe: int | Tensor
     """Network evaluations per sample: one number, or (B,) where rows differ."""
     error: Tensor | None = None
-    """(B,), the solver's own estimate of its error; None where it has none."""
+    """(B,), the solver's own estimate of its error in x; None where it has none."""
     log_prob: Tensor | None = None
     """(B,) nats; None where it was not asked for."""
 
@@ -172,15 +185,17 @@ def sample(
             )
         dtype = model.dtype if dtype is None else _check_dtype(dtype)
     else:
-        if shape is not None and tuple(shape) != tuple(x_T.shape):
-            raise InvalidArgument(f"sample: shape must be left out where x_T is given, got {tuple(shape)}")
         x_T = errors.batch("sample", "x_T", x_T)
+        if shape is not None and _check_shape(shape) != tuple(x_T.shape):
+            raise InvalidArgument(f"sample: shape must be left out where x_T is given, got {tuple(shape)}")
         x_T = x_T.to(device=place, dtype=x_T.dtype if dtype is None else _check_dtype(dtype))
         shape, dtype = tuple(x_T.shape), x_T.dtype
+    check_condition("sample", model, shape[0])
     if noise is None:
         noise = KeyedNoise(seed, torch.arange(shape[0]) if ids is None else ids) if per_sample else Noise(seed)
-    if ids is not None and len(ids) != shape[0]:
-        raise InvalidArgument(f"sample: ids must name every row, got {len(ids)} ids for {shape[0]} rows")
+    check_noise("sample", noise)
+    if isinstance(noise, KeyedNoise) and noise.ids is not None and len(noise.ids) != shape[0]:
+        raise InvalidArgument(f"sample: ids must name every row, got {len(noise.ids)} ids for {shape[0]} rows")
     with torch.no_grad(), evaluating(model):
         if per_sample:
             assert isinstance(noise, KeyedNoise)
@@ -203,9 +218,10 @@ def _run(
         from tqdm import tqdm
 
         states = iter(tqdm(states, total=len(run), desc=str(solver), unit="level", leave=False))
-    for state in states:
-        x = state.x
-    return Samples(x, counted.nfe)
+    state = State(x, run[0])
+    for state in states:  # noqa: B007
+        pass
+    return Samples(state.x, counted.nfe, solver.error(state))
 
 
 def _chunked(
@@ -224,6 +240,7 @@ def _chunked(
     assert ids is not None
     x = torch.empty(shape, dtype=dtype, device=device)
     nfe = torch.zeros(len(ids), dtype=torch.int64)
+    error: Tensor | None = None
     for chunk in torch.unique(ids // CHUNK).tolist():
         rows = (ids // CHUNK == chunk).nonzero()[:, 0]
         slots = ids[rows] % CHUNK
@@ -233,11 +250,14 @@ def _chunked(
             start[slots] = x_T[rows]
         # an empty slot borrows the condition of the chunk's first row; nobody reads its sample
         padded = torch.full((CHUNK,), int(rows[0])).index_copy(0, slots, rows)
-        part = _run(model.rows(padded), solver, start, run, everyone, progress)
+        part = _run(Whole(model.rows(padded)), solver, start, run, everyone, progress)
         x[rows] = part.x[slots]
+        if part.error is not None:
+            error = torch.zeros(len(ids), dtype=part.error.dtype, device=device) if error is None else error
+            error[rows] = part.error[slots]
         nfe[rows] = part.nfe if isinstance(part.nfe, int) else part.nfe.cpu()[slots]
     same = int(nfe[0]) if len(nfe) and bool((nfe == nfe[0]).all()) else nfe
-    return Samples(x, same if len(nfe) else 0)
+    return Samples(x, same if len(nfe) else 0, error)
 
 
 class Counted(ScoreModel):
@@ -248,6 +268,7 @@ class Counted(ScoreModel):
         self._model = (model,)  # in a tuple, not a submodule: nothing of the model is registered twice
         self.sde = model.sde
         self.evaluations = model.evaluations
+        self.divisible = model.divisible
         self.count = rows
         self.index = index
         self.tally = Tally() if tally is None else tally
@@ -271,9 +292,46 @@ class Counted(ScoreModel):
         return Counted(self._model[0].rows(index), self.count, chosen, self.tally)
 
     @property
+    def condition(self) -> dict[str, Any]:
+        """The model's."""
+        return self._model[0].condition
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's."""
+        return self._model[0].dtype
+
+    @property
+    def device(self) -> torch.device | None:
+        """The model's."""
+        return self._model[0].device
+
+    @property
     def nfe(self) -> int | Tensor:
         """Network evaluations a row: one number, or (B,) where rows were asked apart."""
         return self.tally.whole if self.tally.rows is None else self.tally.whole + self.tally.rows
+
+
+class Whole(ScoreModel):
+    """A model that is asked for all rows of its batch or for none: what it computes with never changes its shape."""
+
+    divisible = False
+
+    def __init__(self, model: ScoreModel):
+        super().__init__()
+        self.model = model
+        self.sde = model.sde
+        self.evaluations = model.evaluations
+
+    def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
+        """The model's prediction."""
+        prediction: Prediction = self.model(x, t, **condition)
+        return prediction
+
+    @property
+    def condition(self) -> dict[str, Any]:
+        """The model's."""
+        return self.model.condition
 
 
 @dataclass
@@ -303,6 +361,8 @@ def _check_device(model: ScoreModel, device: Device, x_T: Tensor | None) -> torc
         wanted = None if device is None else torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise InvalidArgument(f"sample: device must be one such as 'cpu' or 'cuda', got {device!r}") from error
+    if wanted is not None and wanted.type == "cuda" and not torch.cuda.is_available():
+        raise InvalidArgument(f"sample: device must be one that torch sees, got {device!r}: there is no CUDA device")
     there = model.device
     if wanted is None:
         return there or (x_T.device if isinstance(x_T, Tensor) else torch.device("cpu"))

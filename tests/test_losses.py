@@ -386,6 +386,12 @@ def test_a_model_that_is_none_is_named(model):
         DenoisingScoreMatching()(model, batch(), sk.Noise(0))
 
 
+@pytest.mark.parametrize("noise", [3, None, sk.Noise], ids=repr)
+def test_noise_that_is_none_is_named(noise):
+    with pytest.raises(InvalidType, match="DenoisingScoreMatching: noise must be a source such as"):
+        DenoisingScoreMatching()(crooked(sk.VPSDE()), batch(), noise)
+
+
 def test_a_loss_that_is_not_finite_is_named():
     model = FromFunction(sk.VPSDE(), eps=lambda x, t: x / 0)
     with pytest.raises(NonFiniteError, match=r"DenoisingScoreMatching: the loss must be finite, got (nan|inf)"):

@@ -113,7 +113,7 @@ def test_edms_preconditioning_gives_unit_variance():
         (ScaledScore(), lambda a, s: (0, -1)),
         (VPrediction(), lambda a, s: (-s, a)),
     ],
-    ids=str,
+    ids=["eps", "x0", "score", "scaled score", "v"],
 )
 def test_targets_are_the_papers(row, target):
     """Ho et al. 2020, eq. 14; Song & Ermon 2019, eq. 5; Salimans & Ho 2022: v = alpha eps - sigma x0."""
@@ -371,9 +371,10 @@ def test_a_network_sees_scaled_inputs(row):
         (lambda x: x[:, :1], InvalidArgument, r"\(4, 2\), got \(4, 1\)"),
         (lambda x: x.sum(), InvalidArgument, r"\(4, 2\), got \(\)"),
         (lambda x: x[None], InvalidArgument, r"\(4, 2\), got \(1, 4, 2\)"),
-        (lambda x: (x, x), InvalidType, "must return a tensor of the shape of x, got tuple"),
-        (lambda x: x.numpy(), InvalidType, "must return a tensor of the shape of x, got ndarray"),
-        (lambda x: None, InvalidType, "must return a tensor of the shape of x, got NoneType"),
+        (lambda x: (x, x), InvalidType, "must return a real tensor of the shape of x, got tuple"),
+        (lambda x: x.numpy(), InvalidType, "must return a real tensor of the shape of x, got ndarray"),
+        (lambda x: None, InvalidType, "must return a real tensor of the shape of x, got NoneType"),
+        (lambda x: x + 0j, InvalidType, "must return a real tensor of the shape of x, got a complex128 tensor"),
     ],
 )
 def test_an_output_of_another_shape_is_named_and_never_broadcast(output, kind, said):
@@ -748,3 +749,54 @@ def test_a_mixture_that_is_none_is_named(make, kind, said):
     with pytest.raises(kind) as caught:
         make()
     assert f"GaussianMixture: {said}" in str(caught.value) or said in str(caught.value)
+
+
+def test_a_condition_moves_with_its_model():
+    """As buffers do: ``.to`` takes it along, and whole numbers stay whole."""
+    model = sk.ddpm(Wave(F32)).given(shift=randn(4, 1, dtype=F32), y=torch.arange(4)).to(F64)
+    assert model.condition["shift"].dtype == F64
+    assert model.condition["y"].dtype == torch.int64
+
+
+@pytest.mark.parametrize("view", ["x0", "eps", "score", "velocity"])
+def test_a_functions_answer_takes_the_dtype_of_x(view):
+    """Whatever it computes in: a float64 answer does not promote a float32 state."""
+    x = randn(3, 2, dtype=F32)
+    p = FromFunction(sk.VPSDE(), **{view: lambda x, t: x.double()})(x, 0.5)
+    assert p.x0.dtype == p.eps.dtype == p.score.dtype == p.velocity.dtype == F32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, BF16], ids=str)
+def test_a_mixture_answers_half_precision_as_well_as_its_rounding_allows(dtype):
+    """Its squares are taken in float32: at 300 and sigma = 80 float16 would overflow."""
+    model = GaussianMixture(sk.EDMSDE(), [1.0, 2.0], [[0.0, 1.0], [-1.0, 0.5]], 0.5)
+    x = torch.tensor([[300.0, 0.0], [-40.0, 250.0]])
+    for t in (0.1, 80.0):
+        p, exact = model(x.to(dtype), t), model(x.to(dtype).double(), t)
+        assert p.score.dtype == dtype
+        torch.testing.assert_close(p.score.double(), exact.score, rtol=0.02, atol=1e-4)
+        torch.testing.assert_close(
+            model.log_prob(x.to(dtype), 80.0).double(), model.log_prob(x, 80.0).double(), rtol=0.02, atol=0.1
+        )
+    assert sk.sample(model, (50, 2), steps=10, dtype=dtype).dtype == dtype
+
+
+@pytest.mark.parametrize("model", [
+    sk.ddpm(lambda x, label: x),
+    FromFunction(sk.VPSDE(), score=lambda x, t: -x),
+    GaussianMixture(sk.VPSDE(), [1.0], [[0.0, 0.0]], 1.0),
+], ids=["Parametrised", "FromFunction", "GaussianMixture"])  # fmt: skip
+def test_a_model_is_asked_at_noisy_levels_of_floats(model):
+    x = torch.zeros(3, 2)
+    with pytest.raises(InvalidArgument, match="t must be a time or a level with noise, got the clean level"):
+        model(x, sk.VPSDE().clean())
+    with pytest.raises(InvalidArgument, match="VPSDE: t must be a time or a GaussianLevel, got Level"):
+        model(x, sk.Level(sk.VPSDE(), 0.5))
+    for wrong in (x.long(), [[0.0, 0.0]]):
+        with pytest.raises(InvalidType, match="x must be a floating-point tensor"):
+            model(wrong, 0.5)
+
+
+def test_a_mixture_draws_whole_numbers_of_rows():
+    with pytest.raises(InvalidArgument, match="n must be at least 0, got n=-1"):
+        GaussianMixture(sk.VPSDE(), [1.0], [[0.0]], 1.0).sample(-1, sk.Noise(0))

@@ -174,3 +174,28 @@ def test_bad_settings_are_refused_by_name(make, message):
     """The error names the argument, what was given and what would be right."""
     with pytest.raises((sk.errors.InvalidArgument, sk.errors.InvalidType), match=message):
         make()
+
+
+def test_a_tolerance_out_of_reach_of_the_dtype_is_named():
+    """Below a thousandth of its rounding; float64 goes on."""
+    strict = ode.Dopri5(rtol=1e-12, atol=1e-12)
+    with pytest.raises(sk.errors.InvalidArgument, match=r"within reach of torch.float32, above 1e-10"):
+        strict.advance(logistic, X.float(), 0.0, 1.0)
+    strict.advance(logistic, X, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("method", ode_methods())
+def test_an_interval_of_no_length_changes_nothing(method):
+    x, _ = method.advance(logistic, X, 0.5, 0.5)
+    assert torch.equal(x, X)
+
+
+@pytest.mark.parametrize("method", ode_methods())
+def test_a_method_is_its_settings(method):
+    assert method == eval(repr(method), vars(ode))
+    assert hash(method) == hash(eval(repr(method), vars(ode)))
+
+
+def test_options_that_are_no_settings_are_named():
+    with pytest.raises(sk.errors.InvalidType, match="TorchDiffEq: options must be settings by name, got int 3"):
+        ode.TorchDiffEq(options=3)

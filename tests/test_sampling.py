@@ -6,7 +6,8 @@ from problems import F64, last, mixture
 from subjects import solvers
 
 import sdekit as sk
-from sdekit.solvers import DDIM, Ancestral, DPMSolver, Heun, ProbabilityFlow, State
+from sdekit import ode
+from sdekit.solvers import DDIM, Ancestral, DPMSolver, Heun, Langevin, PredictorCorrector, ProbabilityFlow, State
 
 
 def test_sample_is_the_last_state_of_the_trajectory():
@@ -220,6 +221,22 @@ BAD = [
     (lambda m: sk.sample(m, (3, 2), ids=[1, 1, 3], per_sample=True), "ids must be distinct"),
     (lambda m: sk.sample(m, (3, 2), ids=[1, 2], per_sample=True), "ids must name every row, got 2 ids for 3 rows"),
     (lambda m: sk.sample(m, (3, 2), noise=sk.Noise(0), per_sample=True), "noise must be left out"),
+    (lambda m: sk.sample(m, (3, 2), ids=3, per_sample=True), "ids must be whole numbers"),
+    (lambda m: sk.sample(m, (3, 2), noise=3), "sample: noise must be a source such as"),
+    (lambda m: sk.sample(m, (3, 2), noise=sk.Noise), "sample: noise must be a source such as"),
+    (lambda m: sk.sample(m, (3, 2), noise=sk.KeyedNoise(0, [1])), "ids must name every row, got 1 ids for 3 rows"),
+    (lambda m: sk.sample(m, (3, 2), x_T=[[1.0, 2.0]]), "x_T must be a tensor"),
+    (lambda m: sk.sample(m, 3, x_T=X), "shape must be"),
+    (lambda m: sk.sample(m, (4, 2), x_T=X), "shape must be left out where x_T is given"),
+    (
+        lambda m: sk.sample(m.given(y=torch.arange(5)), (3, 2)),
+        "condition y must hold one entry a row, got 5 entries for 3",
+    ),
+    (lambda m: sk.sample(m.given(y=torch.arange(2)), (3, 2), per_sample=True), "got 2 entries for 3 rows"),
+    (lambda m: Langevin(snr=1.0), "Langevin: snr must be finite and > 0 and < 1"),
+    (lambda m: PredictorCorrector(PredictorCorrector()), "predictor must not correct itself"),
+    (lambda m: sk.trajectory(m, DDIM(), X, "log_snr", 0, steps=3), "trajectory: noise must be a source"),
+    (lambda m: sk.trajectory(m.given(y=X[:2]), DDIM(), X, "log_snr", sk.Noise(0), steps=3), "got 2 entries for 3 rows"),
     (lambda m: sk.trajectory(m, DDIM(), X, "log_snr", sk.Noise(0)), "steps must be given"),
     (lambda m: sk.trajectory(m, DDIM(), X / 0, "log_snr", sk.Noise(0), steps=3), "x_T must be finite"),
     (lambda m: sk.trajectory(m, "ddim", X, "log_snr", sk.Noise(0), steps=3), "solver must be one such as"),
@@ -246,3 +263,77 @@ def test_a_network_never_broadcasts(bad):
     """An output of another shape than x is refused, where others would broadcast it."""
     with pytest.raises((sk.errors.InvalidArgument, sk.errors.InvalidType), match="the network must return"):
         sk.sample(sk.ddpm(bad), (4, 2), steps=2)
+
+
+def test_a_row_of_an_adaptive_run_from_given_starts_is_the_same_bits_alone():
+    """Its mates arrive at other times; the network is asked for all slots of its chunk all the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = sk.networks.MLP((2,), width=160, depth=2)
+        torch.nn.init.normal_(network.head.weight)
+    model, solver = sk.ddpm(network), ProbabilityFlow(ode.Dopri5(rtol=1e-2, atol=1e-2))
+    x_T = sk.Noise(1).normal((40, 2), stream="x") * torch.logspace(-2, 2, 40)[:, None]
+    ids = torch.arange(40)
+    settings = {"solver": solver, "per_sample": True}
+    together = sk.sample(model, x_T=x_T, ids=ids, **settings)
+    for i in range(0, 40, 7):
+        assert torch.equal(sk.sample(model, x_T=x_T[i : i + 1], ids=ids[i : i + 1], **settings)[0], together[i])
+
+
+class Asks(DDIM):
+    """A solver that looks at its model."""
+
+    seen: list = []  # noqa: RUF012
+
+    def step(self, model, state, s, noise):
+        self.seen.append((set(model.condition), model.dtype, model.device))
+        return super().step(model, state, s, noise)
+
+
+def test_a_solver_sees_the_models_condition_dtype_and_device():
+    model = mixture(sk.VPSDE())
+    wrapped = sk.models.FromFunction(sk.VPSDE(), eps=lambda x, t, y: model(x, t).eps).given(y=torch.arange(3))
+    Asks.seen.clear()
+    sk.sample(wrapped, (3, 2), solver=Asks(), steps=2, dtype=F64)
+    sk.sample(model, (3, 2), solver=Asks(), steps=1)
+    assert Asks.seen == [({"y"}, wrapped.dtype, None)] * 2 + [(set(), F64, torch.device("cpu"))]
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_an_adaptive_run_knows_its_error(per_sample):
+    """The sum of local estimates: of the size of the true error, and smaller where the tolerance is."""
+    model = mixture(sk.VPSDE())
+    errors = []
+    for tol in (1e-3, 1e-6):
+        solver = ProbabilityFlow(ode.Dopri5(rtol=tol, atol=tol))
+        r = sk.sample(model, (20, 2), solver=solver, full=True, per_sample=per_sample)
+        assert r.error.shape == (20,)
+        exact = sk.sample(model, (20, 2), solver=ProbabilityFlow(ode.Dopri5(1e-10, 1e-10)), per_sample=per_sample)
+        assert float((r.x - exact).abs().max()) < 100 * float(r.error.max()) < 1e4 * tol
+        errors.append(float(r.error.max()))
+    assert errors[1] < 1e-2 * errors[0]
+    assert sk.sample(model, (20, 2), solver=DDIM(), full=True, per_sample=per_sample).error is None
+
+
+def test_a_grid_in_float32_starts_and_ends_where_the_process_does():
+    sde = sk.VPSDE(t_max=0.9, t_min=1e-3)
+    grid = torch.linspace(0.9, 1e-3, 5)
+    run = sk.grids.levels(sde, grid)
+    assert (run[0].t, run[-2].t) == (0.9, 1e-3)
+    assert sk.sample(mixture(sde), (2, 2), grid=grid).shape == (2, 2)
+
+
+def test_a_trajectory_is_the_model_in_evaluation_mode():
+    """Dropout neither acts nor draws, and the model is in its own mode wherever the caller looks at it."""
+    network = torch.nn.Sequential(torch.nn.Dropout(0.5))
+    model = sk.ddpm(lambda x, label: network(x))
+    model.inner = network
+    assert network.training
+    films = []
+    for _ in range(2):
+        states = []
+        for state in sk.trajectory(model, DDIM(), torch.ones(4, 2), "log_snr", sk.Noise(0), steps=4):
+            assert network.training
+            states.append(state.x)
+        films.append(torch.stack(states))
+    assert torch.equal(*films)

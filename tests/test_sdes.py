@@ -806,3 +806,48 @@ def test_integer_times_are_times():
     x = torch.zeros(2, 1)
     for t in (3, torch.tensor(3), torch.tensor([3, 3])):
         assert float(torch.as_tensor(sk.EDMSDE().level(t, x).sigma).max()) == 3.0
+
+
+@every
+def test_nothing_broadcasts_against_the_data(sde):
+    """A (4, 1) beside a (4,) would make a (4, 4)."""
+    x, t, s = torch.zeros(4, 1), 0.5 * sde.t_max, 0.2 * sde.t_max
+    with pytest.raises(InvalidArgument, match=r"perturb: eps must be of the shape of x, \(4, 1\), got \(4,\)"):
+        sde.perturb(x, t, torch.ones(4))
+    with pytest.raises(InvalidArgument, match=r"posterior: x0 must be of the shape of x, \(4, 1\), got \(4,\)"):
+        sde.posterior(x, torch.ones(4), t, s)
+
+
+@pytest.mark.parametrize("sde", [*(p.values[0] for p in sdes()), sk.VPSDE(beta_min=0.0)], ids=repr)
+def test_a_log_snr_at_infinity_is_an_end(sde):
+    far = torch.tensor([math.inf, 1e308, 5000.0, -5000.0, -1e308, -math.inf], dtype=F64)
+    assert sde.time_at(far).tolist() == [sde.t_min] * 3 + [sde.t_max] * 3
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, torch.tensor, int])
+def test_settings_are_python_floats_whatever_was_given(kind):
+    """So that a process looks, compares and is stored the same."""
+    sde = sk.VESDE(sigma_min=kind(1), sigma_max=kind(50))
+    assert sde == sk.VESDE(sigma_min=1.0, sigma_max=50.0)
+    assert type(sde.sigma_max) is float
+    assert type(sk.models.Karras(sigma_data=kind(1)).sigma_data) is float
+
+
+@every
+def test_moments_in_float32_are_not_the_priors_precision(sde):
+    """The prior is formed in float64 from what was given."""
+    mean, std = torch.tensor([0.1, 0.7]), torch.tensor([1.1, 0.3])
+    x = torch.tensor([[0.4, 1.0]], dtype=F64)
+    coarse, fine = sde.with_prior(mean, std).prior, sde.with_prior(mean.double(), std.double()).prior
+    assert torch.equal(coarse.log_prob(x), fine.log_prob(x))
+
+
+def test_processes_are_equal_where_their_settings_are():
+    assert sk.VPSDE() == sk.VPSDE(beta_max=20)
+    assert hash(sk.VPSDE()) == hash(sk.VPSDE(beta_max=20))
+    assert sk.VPSDE() != sk.VPSDE(beta_max=19.0)
+    assert sk.VPSDE() != sk.SubVPSDE(t_min=1e-4)
+    mean = torch.tensor([1.0, 2.0])
+    assert sk.VPSDE().with_prior(mean, 1.0) == sk.VPSDE().with_prior(mean.clone(), 1.0)
+    assert sk.VPSDE().with_prior(mean, 1.0) != sk.VPSDE().with_prior(mean + 1, 1.0)
+    assert repr(sk.EDMSDE().with_prior(0.5, 1.0)) == "EDMSDE(t_min=0.002, t_max=80.0).with_prior(mean=0.5, std=1)"

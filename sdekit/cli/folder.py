@@ -68,8 +68,9 @@ class Folder:
         self.text(name, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _remove(self, name: str) -> None:
-        path = (self.path / name).resolve()
-        if self.path.resolve() in path.parents and path.is_file():
+        # the folder is resolved, the file is not: where it has become a link, the link is ours and its target is not
+        path = (self.path / name).parent.resolve() / Path(name).name
+        if self.path.resolve() in path.parents and (path.is_symlink() or path.is_file()):
             path.unlink()
             if path.parent != self.path.resolve() and not any(path.parent.iterdir()):
                 path.parent.rmdir()

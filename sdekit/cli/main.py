@@ -1,6 +1,7 @@
 """The ``sdekit`` command.
 
-Exit codes: 0; 2 for bad input, with one line and no traceback; 130 after Ctrl-C; 143 after SIGTERM.
+Exit codes: 0; 2 for bad input, with one line and no traceback; 1 for a run that failed, with one line, such as a loss
+that is not finite; 130 after Ctrl-C; 143 after SIGTERM; 141 where the reader of the output has gone.
 """
 
 from __future__ import annotations
@@ -56,9 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # the reader of our output has gone: say nothing more, not even when python closes stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
     except (SDEKitError, OSError) as error:
-        print(f"sdekit {args.command}: {error}", file=sys.stderr)
+        command = f"sdekit {args.command}: "
+        print(command + str(error).removeprefix(command), file=sys.stderr)
         return 2 if isinstance(error, (ValueError, TypeError, ImportError, OSError)) else 1
     finally:
         _on_sigterm(before)

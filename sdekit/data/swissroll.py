@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import number, whole
+from ..errors import InvalidArgument, number, whole
 from ..models.mixture import GaussianMixture
 from ..sdes.base import SDE
 from .base import sklearn_datasets
@@ -27,6 +27,9 @@ def swiss_roll(n: int, seed: int = 0, noise: float = 0.5) -> Tensor:
     Raises MissingExtra where scikit-learn is not installed.
     """
     n = whole("swiss_roll", "n", n, at_least=1)
+    seed = whole("swiss_roll", "seed", seed, at_least=0)
+    if seed >= 2**32:
+        raise InvalidArgument(f"swiss_roll: seed must be below 2^32, scikit-learn's bound, got seed={seed}")
     noise = number("swiss_roll", "noise", noise, at_least=0.0)
     points, _ = sklearn_datasets("swiss_roll").make_swiss_roll(n, noise=noise, random_state=seed)
     mean, std = _moments(noise)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, NonFiniteError, UnsupportedCombination, batch, one_of
+from ..errors import (
+    InvalidArgument,
+    InvalidType,
+    NonFiniteError,
+    UnsupportedCombination,
+    batch,
+    describe,
+    one_of,
+)
 from ..models.base import ScoreModel, check_model
 from ..sdes.base import GaussianSDE
 from ..types import NoiseSource, lincomb
@@ -53,6 +62,8 @@ class DenoisingScoreMatching:
         is not finite.
         """
         check_model("DenoisingScoreMatching", model)
+        if not hasattr(noise, "normal") or isinstance(noise, type):
+            raise InvalidType(f"DenoisingScoreMatching: noise must be a source such as Noise(0), got {describe(noise)}")
         if not len(batch("DenoisingScoreMatching", "x0", x0)):
             raise InvalidArgument(
                 "DenoisingScoreMatching: x0 must hold at least one row, got none: no rows have no mean"
@@ -75,7 +86,7 @@ class DenoisingScoreMatching:
         level = sde.at(t, x0)
         eps = noise.normal(x0.shape, stream="loss", dtype=x0.dtype, device=x0.device)
         x = lincomb(level.alpha, x0, level.sigma, eps)
-        error = (model(x, level, **condition).eps - eps).square().reshape(len(x0), -1)
+        error = (model(x, level, **condition).eps - eps).square().reshape(len(x0), math.prod(x0.shape[1:]))
         per_row: Tensor = error.mean(1) if self.reduction == "mean" else error.sum(1)
         w = weight(level)
         for value in (w, factor):

@@ -20,8 +20,9 @@ def simple(level: GaussianLevel) -> float:
 
 
 def likelihood(level: GaussianLevel) -> Scalar:
-    """g^2 / (2 sigma^2), that is g^2 / 2 on the score: with it the loss, times t_max - t_min, bounds -log p.
+    """g^2 / (2 sigma^2), that is g^2 / 2 on the score: the weight of maximum likelihood.
 
+    With ``reduction="sum"`` the loss, times t_max - t_min, bounds -E log p up to terms that no model changes.
     (Song et al. 2021b, eq. 7, arXiv:2101.09258.)
     """
     return 0.5 * level.g2 / (level.sigma * level.sigma)

@@ -23,7 +23,7 @@ def energy_distance(x: Tensor, y: Tensor) -> Tensor:
     distance itself and it may fall below 0. ``x``: (N, *event), ``y``: (M, *event), two rows at least of each.
     (Szekely & Rizzo 2013, doi 10.1016/j.jspi.2013.03.018.)
     """
-    x, y = _rows("x", x), _rows("y", y)
+    x, y = _rows("energy_distance", "x", x), _rows("energy_distance", "y", y)
     if x.shape[1] != y.shape[1]:
         raise InvalidArgument(
             f"energy_distance: x and y must have events of one size, got {x.shape[1]} and {y.shape[1]}"
@@ -56,7 +56,11 @@ def noise_floor(
 
     ``real`` must be other data than ``reference``, n rows of it at least.
     """
-    x, y = _rows("real", real), _rows("reference", reference)
+    x, y = _rows("noise_floor", "real", real), _rows("noise_floor", "reference", reference)
+    if x.shape[1] != y.shape[1]:
+        raise InvalidArgument(
+            f"noise_floor: real and reference must have events of one size, got {x.shape[1]} and {y.shape[1]}"
+        )
     n, repeats = whole("noise_floor", "n", n, at_least=2), whole("noise_floor", "repeats", repeats, at_least=2)
     if n > len(x):
         raise InvalidArgument(f"noise_floor: n must be at most the {len(x)} rows of real, got n={n}")
@@ -72,10 +76,10 @@ def noise_floor(
     return NoiseFloor(float(values.mean()), float(values.std()), low, high)
 
 
-def _rows(name: str, x: Tensor) -> Tensor:
-    x = batch("energy_distance", name, x)
+def _rows(owner: str, name: str, x: Tensor) -> Tensor:
+    x = batch(owner, name, x)
     if len(x) < 2:
-        raise InvalidArgument(f"energy_distance: {name} must hold at least 2 rows, got {len(x)}")
+        raise InvalidArgument(f"{owner}: {name} must hold at least 2 rows, got {len(x)}")
     return x.detach().to(torch.float64).reshape(len(x), -1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -152,6 +152,8 @@ class ScoreModel(nn.Module, ABC):
 
     sde: SDE
     evaluations: int = 1
+    divisible: bool = True
+    """Whether it may be asked for some rows of its batch alone, by ``rows``."""
 
     @abstractmethod
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
@@ -221,6 +223,11 @@ class Given(ScoreModel):
         """The bound condition, by name."""
         return {**self.model.condition, **self._condition}
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        # conditions move with the model, as buffers do
+        self._condition = {k: fn(v) if isinstance(v, Tensor) else v for k, v in self._condition.items()}
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
@@ -235,11 +242,30 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def check_condition(owner: str, model: ScoreModel, rows: int) -> None:
+    """Raises InvalidArgument where a condition bound to the model holds another number of entries than rows."""
+    for name, value in model.condition.items():
+        if isinstance(value, Tensor) and value.ndim and len(value) != rows:
+            raise InvalidArgument(
+                f"{owner}: the condition {name} must hold one entry a row, got {len(value)} entries for {rows} rows"
+            )
+
+
 def check_model(owner: str, model: object) -> None:
     """Raises InvalidType unless the value is a ScoreModel."""
     if not isinstance(model, ScoreModel):
         hint = "; wrap a network, as in sdekit.ddpm(network)" if isinstance(model, nn.Module) or callable(model) else ""
         raise InvalidType(f"{owner}: model must be a ScoreModel, got {describe(model)}{hint}")
+
+
+def gaussian_level(owner: str, sde: GaussianSDE, t: Time | Level, x: Tensor) -> GaussianLevel:
+    """The level at which a model of a Gaussian process is asked, aligned with x; or a named error."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise InvalidType(f"{owner}: x must be a floating-point tensor of shape (B, *event), got {describe(x)}")
+    level = sde.level(t, x)
+    if level.clean:
+        raise InvalidArgument(f"{owner}: t must be a time or a level with noise, got the clean level")
+    return level
 
 
 def gaussian(owner: str, sde: SDE) -> GaussianSDE:
@@ -253,8 +279,8 @@ def gaussian(owner: str, sde: SDE) -> GaussianSDE:
 
 def check_output(owner: str, output: Any, x: Tensor) -> Tensor:
     """The output where it is a tensor of the shape of x, else a named error: it never broadcasts."""
-    if not isinstance(output, Tensor):
-        raise InvalidType(f"{owner}: the network must return a tensor of the shape of x, got {describe(output)}")
+    if not isinstance(output, Tensor) or output.is_complex():
+        raise InvalidType(f"{owner}: the network must return a real tensor of the shape of x, got {describe(output)}")
     if output.shape != x.shape:
         raise InvalidArgument(
             f"{owner}: the network must return the shape of x, {tuple(x.shape)}, got {tuple(output.shape)}"

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import InvalidArgument, InvalidType, describe
-from ..sdes.base import SDE, GaussianLevel, Level
+from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
 from ..types import Scalar, Time
-from .base import GaussianPrediction, Prediction, ScoreModel, ScorePrediction, check_output, gaussian
+from .base import GaussianPrediction, Prediction, ScoreModel, ScorePrediction, check_output, gaussian, gaussian_level
 
 Function = Callable[..., Tensor]
 
@@ -59,9 +59,13 @@ class FromFunction(ScoreModel):
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
         """The prediction at x of shape (B, *event)."""
-        level = self.sde.level(t, x)
+        level = (
+            self.sde.level(t, x)
+            if not isinstance(self.sde, GaussianSDE)
+            else gaussian_level("FromFunction", self.sde, t, x)
+        )
         time = level.t.to(x.dtype) if isinstance(level.t, Tensor) else level.t
-        value = check_output("FromFunction", self.function(x, time, **condition), x)
+        value = check_output("FromFunction", self.function(x, time, **condition), x).to(x.dtype)
         if isinstance(level, GaussianLevel):
             return GaussianPrediction(x, level, value, *TARGETS[self.view](level))
         return ScorePrediction(x, level, value)

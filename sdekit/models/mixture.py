@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, InvalidType, describe
-from ..sdes.base import SDE, GaussianLevel, Level
+from ..errors import InvalidArgument, InvalidType, describe, whole
+from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
 from ..types import NoiseSource, Time, lincomb
-from .base import GaussianPrediction, ScoreModel, gaussian
+from .base import GaussianPrediction, ScoreModel, gaussian, gaussian_level
 
 
 class GaussianMixture(ScoreModel):
@@ -30,6 +30,7 @@ class GaussianMixture(ScoreModel):
     are not symmetric or not positive semi-definite.
     """
 
+    sde: GaussianSDE
     weights: Tensor
     means: Tensor
     values: Tensor
@@ -75,8 +76,8 @@ class GaussianMixture(ScoreModel):
         """The exact prediction at x of shape (B, *event)."""
         if condition:
             raise InvalidArgument(f"GaussianMixture: takes no condition, got {', '.join(condition)}")
-        level = self.sde.level(t, x)
-        assert isinstance(level, GaussianLevel)
+        level = gaussian_level("GaussianMixture", self.sde, t, x)
+        narrow, x = x, wide(x)
         y, values, variance, log_joint = self._parts(x, level)
         r = torch.softmax(log_joint, -1)
         whitened = y / variance
@@ -87,16 +88,16 @@ class GaussianMixture(ScoreModel):
         x0 = lincomb(level.alpha, shrink, 1.0, mean)
         # v = alpha eps - sigma x0: from it x0 is well conditioned where sigma is large, and eps where it is small
         value = lincomb(level.alpha * level.sigma, pull, -level.sigma, x0)
-        return GaussianPrediction(x, level, value, -level.sigma, level.alpha)
+        return GaussianPrediction(narrow, level, value.to(narrow.dtype), -level.sigma, level.alpha)
 
     def log_prob(self, x: Tensor, t: Time | Level) -> Tensor:
         """log p_t of each row of x, in nats: (B, *event) -> (B,)."""
-        level = self.sde.level(t, x)
-        assert isinstance(level, GaussianLevel)
-        return torch.logsumexp(self._parts(x, level)[3], -1)
+        level = gaussian_level("GaussianMixture", self.sde, t, x)
+        return torch.logsumexp(self._parts(wide(x), level)[3], -1).to(x.dtype)
 
     def sample(self, n: int, noise: NoiseSource, t: Time | Level | None = None) -> Tensor:
         """n draws of p_t, or of the data themselves without t: (n, *event) in the mixture's dtype."""
+        n = whole("GaussianMixture.sample", "n", n, at_least=0)
         u = noise.uniform(n, stream="component", device=self.means.device)
         k = torch.searchsorted(self.weights.to(torch.float64).cumsum(0), u).clamp(max=len(self.weights) - 1)
         z = noise.normal((n, self.means.shape[1]), stream="data", dtype=self.means.dtype, device=self.means.device)
@@ -108,18 +109,18 @@ class GaussianMixture(ScoreModel):
         x0 = x0.reshape(n, *self.event)
         if t is None:
             return x0
-        level = self.sde.level(t, x0)
-        assert isinstance(level, GaussianLevel)
-        return lincomb(
-            level.alpha,
-            x0,
-            level.sigma,
-            noise.normal(x0.shape, stream="perturb", dtype=x0.dtype, device=x0.device),
-        )
+        level = gaussian_level("GaussianMixture", self.sde, t, x0)
+        eps = noise.normal(x0.shape, stream="perturb", dtype=x0.dtype, device=x0.device)
+        return lincomb(level.alpha, x0, level.sigma, eps)
 
     def extra_repr(self) -> str:
         """The process, the number of components and the shape of an event."""
         return f"sde={self.sde}, components={len(self.weights)}, event={self.event}"
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in float32 at least: squares of half-precision numbers overflow."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _real(name: str, value: Any, like: Tensor | None = None) -> Tensor:

@@ -146,7 +146,7 @@ class Karras(Parametrisation):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number("Karras", "sigma_data", self.sigma_data, above=0.0)
+        object.__setattr__(self, "sigma_data", number("Karras", "sigma_data", self.sigma_data, above=0.0))
 
     def target(self, level: GaussianLevel) -> tuple[Scalar, Scalar]:
         """(s / (r sigma_data), -sigma_data / r): F = (x0 - skip y) / out with y = x0 + s eps."""

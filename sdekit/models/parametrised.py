@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidType, describe
-from ..sdes.base import SDE, GaussianLevel, Level
+from ..sdes.base import SDE, GaussianSDE, Level
 from ..types import Time, scale
-from .base import GaussianPrediction, ScoreModel, check_output, gaussian
+from .base import GaussianPrediction, ScoreModel, check_output, gaussian, gaussian_level
 from .parametrisations import Parametrisation, check
 
 
@@ -29,7 +29,7 @@ class Parametrised(ScoreModel):
     sigma, and InvalidArgument where the network's output has another shape than x.
     """
 
-    sde: SDE
+    sde: GaussianSDE
 
     def __init__(self, network: nn.Module | Callable[..., Tensor], sde: SDE, parametrisation: Parametrisation):
         super().__init__()
@@ -43,8 +43,7 @@ class Parametrised(ScoreModel):
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> GaussianPrediction:
         """The prediction at x of shape (B, *event)."""
-        level = self.sde.level(t, x)
-        assert isinstance(level, GaussianLevel)
+        level = gaussian_level("Parametrised", self.sde, t, x)
         row = self.parametrisation
         dtype = self._network_dtype(x)
         inputs = scale(row.input_scale(level), x).to(dtype)
@@ -60,7 +59,8 @@ class Parametrised(ScoreModel):
     def _network_dtype(self, x: Tensor) -> torch.dtype:
         if isinstance(self.network, nn.Module):
             for parameter in self.network.parameters():
-                return parameter.dtype
+                if parameter.is_floating_point():
+                    return parameter.dtype
         return x.dtype
 
     def extra_repr(self) -> str:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import IntegrationError, NonFiniteError, number, whole
+from ..errors import IntegrationError, InvalidArgument, NonFiniteError, number, whole
 from .base import Divisible, Field, ODEMethod, Stats, Tableau
 
 
@@ -23,8 +23,9 @@ class Adaptive(ODEMethod, ABC):
     Gustafsson's PI control (Hairer & Wanner 1996, section IV.2, eq. 2.43c). What a row returns does not depend on
     its batch mates. The host waits for the device once a step.
 
-    Raises NonFiniteError where the field is not finite at the start, and IntegrationError where a row's step underflows
-    or ``max_steps`` are not enough; both name the rows.
+    Raises InvalidArgument for tolerances that the dtype of x is too coarse for, NonFiniteError where the field is not
+    finite at the start, and IntegrationError where a row's step underflows or ``max_steps`` are not enough; the last
+    two name the rows.
     """
 
     rtol: float = 1e-5
@@ -42,6 +43,11 @@ class Adaptive(ODEMethod, ABC):
 
     def advance(self, field: Field, x: Tensor, t: float, s: float) -> tuple[Tensor, Stats]:
         """x at s, from x of shape (B, *event) at t; the stats are per row, and per coordinate for the error."""
+        if max(self.rtol, self.atol) < 1e-3 * torch.finfo(x.dtype).eps:
+            raise InvalidArgument(
+                f"{type(self).__name__}: rtol and atol must be within reach of {x.dtype}, above "
+                f"{1e-3 * torch.finfo(x.dtype).eps:.0e}, got rtol={self.rtol:g}, atol={self.atol:g}"
+            )
         run = _Run(self, field, x, t, s)
         for _ in range(self.max_steps):
             if not run.step():
@@ -83,7 +89,7 @@ class _Run:
     def _slope(self, x: Tensor, t: Tensor) -> Tensor:
         self.nfe[self.index] += 1
         if self.divisible or len(self.index) == len(self.result):
-            return self.field(x.reshape(-1, *self.shape[1:]), t).reshape(x.shape).to(x.dtype)
+            return self.field(x.reshape(len(x), *self.shape[1:]), t).reshape(x.shape).to(x.dtype)
         # a field that cannot be asked for some rows sees them all, those that have arrived where they stopped
         everyone = self.result.index_copy(0, self.index, x)
         times = torch.full_like(self.nfe, self.end, dtype=torch.float64).index_copy(0, self.index, t)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import IntegrationError, InvalidArgument, NonFiniteError, number, one_of
+from ..errors import IntegrationError, InvalidArgument, InvalidType, NonFiniteError, describe, number, one_of
 from ..types import Time
 from .base import Field, ODEMethod, Stats
 
@@ -34,10 +35,12 @@ class TorchDiffEq(ODEMethod):
     name: str = "dopri5"
     rtol: float = 1e-5
     atol: float = 1e-5
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         one_of("TorchDiffEq", "name", self.name, TORCHDIFFEQ)
+        if not isinstance(self.options, Mapping):
+            raise InvalidType(f"TorchDiffEq: options must be settings by name, got {describe(self.options)}")
         number("TorchDiffEq", "rtol", self.rtol, at_least=0.0)
         number("TorchDiffEq", "atol", self.atol, above=0.0)
 
@@ -56,7 +59,7 @@ class TorchDiffEq(ODEMethod):
         from torchdiffeq import odeint
 
         counted = _Counted(field)
-        if not len(x):
+        if not x.numel() or t == s:
             return x.clone(), Stats(0)
         times = torch.tensor([t, s], dtype=torch.float64, device=x.device)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -40,8 +41,10 @@ def loss_curves(curves: Mapping[str, Sequence[float]]) -> Figure:
     """Losses over steps on a logarithmic scale, each beside its running mean; the first sets the colours' order."""
     fig = style.figure(7.2, 2.9)
     axes = fig.add_subplot()
-    for (name, losses), colour in zip(curves.items(), style.CYCLE, strict=False):
+    for (name, losses), colour in zip(curves.items(), itertools.cycle(style.CYCLE), strict=False):
         values = np.asarray(losses, dtype=np.float64)
+        if not len(values):
+            continue
         steps = np.arange(1, len(values) + 1)
         window = max(1, len(values) // 40)
         axes.plot(steps, values, color=colour, alpha=0.18, linewidth=0.6)
@@ -59,7 +62,7 @@ def schedules(processes: Mapping[str, GaussianSDE], points: int = 400) -> Figure
     fig = style.figure(9.2, 2.7)
     names = ("data kept, α(t)", "noise added, σ(t)", "log-SNR, log(α² / σ²)")
     panels: Sequence[Axes] = fig.subplots(1, 3)
-    for (name, sde), colour in zip(processes.items(), style.CYCLE, strict=False):
+    for (name, sde), colour in zip(processes.items(), itertools.cycle(style.CYCLE), strict=False):
         t = torch.linspace(sde.t_min, sde.t_max, points, dtype=torch.float64)
         for axes, values in zip(panels, (sde.alpha(t), sde.sigma(t), sde.log_snr(t)), strict=True):
             axes.plot(t.numpy(), values.numpy(), color=colour, label=name)
@@ -82,10 +85,10 @@ def solver_table(rows: Sequence[SolverRow], distance: str = "energy distance to 
     fig = style.figure(9.2, 0.27 * lines + 0.75)
     text, chart = fig.subplots(1, 2, width_ratios=(5.2, 4.0), sharey=True)
     columns = ((0.0, "solver", "left"), (0.56, "NFE", "right"), (0.76, "seconds", "right"), (0.99, "distance", "right"))
-    y, seen = 0.0, []
+    y = 0.0
     for index, view in enumerate(views):
         y += 0.2
-        text.text(0.0, y, view, weight="bold", color=style.CYCLE[index], va="center")
+        text.text(0.0, y, view, weight="bold", color=style.CYCLE[index % len(style.CYCLE)], va="center")
         for at, name, side in columns[1:]:
             text.text(at, y, name, ha=side, va="center", color=style.MUTED, fontsize=8)
         chosen = [row for row in rows if row.view == view]
@@ -96,8 +99,7 @@ def solver_table(rows: Sequence[SolverRow], distance: str = "energy distance to 
             for (at, _, side), cell in zip(columns, cells, strict=True):
                 text.text(at, y, cell, ha=side, va="center")
             chart.plot([0.0, row.distance], [y, y], color=style.RULE, linewidth=1.2, zorder=1)
-            chart.plot(row.distance, y, "o", color=style.CYCLE[index], markersize=6, zorder=3)
-            seen.append(row.distance)
+            chart.plot(row.distance, y, "o", color=style.CYCLE[index % len(style.CYCLE)], markersize=6, zorder=3)
         floor = chosen[0]
         band = (floor.floor_low, floor.floor_high)
         chart.fill_betweenx([top, y + 0.5], *band, color=style.GREEN, alpha=0.18, linewidth=0, zorder=0)
@@ -106,10 +108,13 @@ def solver_table(rows: Sequence[SolverRow], distance: str = "energy distance to 
     text.set_axis_off()
     chart.axvline(0.0, color=style.MUTED, linewidth=0.8, zorder=2)
     chart.set_xscale("asinh", linear_width=0.02)
-    ticks = [v for v in (-0.01, 0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100) if v <= 1.3 * max(*seen, 0.02)]
+    shown = [v for row in rows for v in (row.distance, row.floor_low, row.floor_high)]
+    low, high = min(-0.015, 1.2 * min(shown)), 1.35 * max(0.02, *shown)
+    sizes = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100)
+    ticks = [v for v in (*(-v for v in reversed(sizes)), 0, *sizes) if low <= v <= high]
     chart.set_xticks(ticks, [f"{v:g}" for v in ticks])
     chart.set_xticks([], minor=True)
-    chart.set_xlim(min(-0.015, rows[0].floor_low * 1.2), 1.35 * max(*seen, 0.02))
+    chart.set_xlim(low, high)
     chart.set_xlabel(f"{distance}   (band: the noise floor, 90 %)")
     chart.tick_params(axis="y", left=False, labelleft=False)
     chart.spines["left"].set_visible(False)
@@ -130,8 +135,8 @@ def mark_chart(marks: Sequence[Mark], label: str) -> Figure:
         axes.annotate(number, (mark.value + mark.error, i), (10, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(marks)), [mark.name for mark in marks])
     axes.tick_params(axis="y", length=0, labelcolor=style.INK)
-    low = min(0.0, *(mark.value for mark in marks))
-    high = max(mark.value + mark.error for mark in marks)
+    low = min(0.0, *(mark.value - mark.error for mark in marks))
+    high = max(0.0, *(mark.value + mark.error for mark in marks)) or (0.0 if low else 1.0)
     axes.set(ylim=(len(marks) - 0.5, -0.5), xlim=(1.1 * low, 1.15 * high), xlabel=label)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")

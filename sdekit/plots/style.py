@@ -45,6 +45,8 @@ RC: Any = {
     "mathtext.fontset": "dejavusans",
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
+    "savefig.bbox": None,
+    "savefig.transparent": False,
     "axes.facecolor": PAPER,
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,

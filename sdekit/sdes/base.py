@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import math
 from abc import ABC, abstractmethod
@@ -296,7 +297,8 @@ class GaussianSDE(SDE):
     def level(self, t: Time | Level, x: Tensor) -> GaussianLevel:
         """The level at time t (float, () or (B,)) aligned with x; a level is returned as it is."""
         level = super().level(t, x)
-        assert isinstance(level, GaussianLevel)
+        if not isinstance(level, GaussianLevel):
+            raise InvalidArgument(f"{type(self).__name__}: t must be a time or a GaussianLevel, got {level}")
         return level
 
     def at(self, t: Time, x: Tensor) -> GaussianLevel:
@@ -349,14 +351,16 @@ class GaussianSDE(SDE):
         """
         t, s = self.level(t, x), self.level(s, x)
         self._ordered(s, t)
+        check_alike("posterior", "x0", x0, x)
         # exp(log_snr_t - log_snr_s) = (alpha_t sigma_s)^2 / (alpha_s sigma_t)^2
-        kept = (s.alpha / t.alpha) * exp(t.log_snr - s.log_snr)
-        mean = lincomb(kept, x, s.alpha - kept * t.alpha, x0)
-        return mean, s.sigma * sqrt(-expm1(t.log_snr - s.log_snr))
+        gap = t.log_snr - s.log_snr
+        mean = lincomb((s.alpha / t.alpha) * exp(gap), x, -s.alpha * expm1(gap), x0)
+        return mean, s.sigma * sqrt(-expm1(gap))
 
     def perturb(self, x0: Tensor, t: Time | Level, eps: Tensor) -> Tensor:
         """x_t = alpha(t) x0 + sigma(t) eps."""
         level = self.level(t, x0)
+        check_alike("perturb", "eps", eps, x0)
         return lincomb(level.alpha, x0, level.sigma, eps)
 
     def step(self, x: Tensor, t: Level, s: Level) -> tuple[Tensor, Scalar]:
@@ -434,6 +438,13 @@ def _no_rates() -> tuple[Scalar, Scalar]:
     )
 
 
+def settle(sde: SDE) -> None:
+    """Makes the settings of a process, a dataclass of numbers, python floats; a named error where one is none."""
+    for field in dataclasses.fields(sde):  # type: ignore[arg-type]
+        value = number(type(sde).__name__, field.name, getattr(sde, field.name), kind=ScheduleError)
+        object.__setattr__(sde, field.name, value)
+
+
 def check_domain(owner: str, t_min: float, t_max: float) -> None:
     """Raises ScheduleError unless 0 < t_min < t_max, both finite."""
     number(owner, "t_min", t_min, above=0.0, kind=ScheduleError)
@@ -448,7 +459,13 @@ def _moment(name: str, value: float | Tensor, positive: bool = False) -> float |
     if not bool(torch.isfinite(value).all()) or (positive and not bool((value >= 0).all())):
         wanted = "finite and >= 0" if positive else "finite"
         raise InvalidArgument(f"with_prior: {name} must be {wanted} in every coordinate, got {value}")
-    return value
+    return value.detach().to(torch.float64)
+
+
+def check_alike(owner: str, name: str, value: Tensor, x: Tensor) -> None:
+    """Raises InvalidArgument unless the tensor has the shape of x: it never broadcasts."""
+    if value.shape != x.shape:
+        raise InvalidArgument(f"{owner}: {name} must be of the shape of x, {tuple(x.shape)}, got {tuple(value.shape)}")
 
 
 def _same(a: object, b: object) -> bool:

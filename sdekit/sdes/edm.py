@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..types import schedule
-from .base import GaussianSDE, check_domain
+from .base import GaussianSDE, check_domain, settle
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,6 +24,7 @@ class EDMSDE(GaussianSDE):
     t_max: float = 80.0
 
     def __post_init__(self) -> None:
+        settle(self)
         check_domain("EDMSDE", self.t_min, self.t_max)
 
     @schedule

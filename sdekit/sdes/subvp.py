@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..types import schedule
-from .base import GaussianSDE, NormalPrior, check_domain
+from .base import GaussianSDE, NormalPrior, check_domain, settle
 from .vp import check_betas, solve_linear_beta
 
 
@@ -29,6 +29,7 @@ class SubVPSDE(GaussianSDE):
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
+        settle(self)
         check_domain("SubVPSDE", self.t_min, self.t_max)
         check_betas("SubVPSDE", self.beta_min, self.beta_max, self.t_max)
 

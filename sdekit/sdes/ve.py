@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import ScheduleError, number
 from ..types import schedule
-from .base import GaussianSDE, check_domain
+from .base import GaussianSDE, check_domain, settle
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,6 +30,7 @@ class VESDE(GaussianSDE):
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
+        settle(self)
         number("VESDE", "sigma_min", self.sigma_min, above=0.0, kind=ScheduleError)
         number("VESDE", "sigma_max", self.sigma_max, above=0.0, kind=ScheduleError)
         if self.sigma_min >= self.sigma_max:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import ScheduleError, number
 from ..types import schedule
-from .base import GaussianSDE, NormalPrior, check_domain
+from .base import GaussianSDE, NormalPrior, check_domain, settle
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,6 +30,7 @@ class VPSDE(GaussianSDE):
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
+        settle(self)
         check_domain("VPSDE", self.t_min, self.t_max)
         check_betas("VPSDE", self.beta_min, self.beta_max, self.t_max)
 
@@ -73,5 +74,6 @@ def check_betas(owner: str, beta_min: float, beta_max: float, t_max: float) -> N
 
 def solve_linear_beta(integral: Tensor, beta_min: float, beta_max: float) -> Tensor:
     """The t >= 0 with beta_min t + (beta_max - beta_min) t^2 / 2 = integral."""
-    # the root in the form that does not cancel where the integral is small
+    # the root in the form that does not cancel where the integral is small; its ends are finite
+    integral = integral.clamp(1e-300, 1e6)
     return 2 * integral / (beta_min + torch.sqrt(beta_min**2 + 2 * (beta_max - beta_min) * integral))

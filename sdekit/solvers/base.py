@@ -41,6 +41,10 @@ class Solver(ABC):
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s."""
 
+    def error(self, state: State[Any]) -> Tensor | None:
+        """The solver's own estimate of the error of each row of a state, (B,); None where it has none."""
+        return None
+
     def check(self, model: ScoreModel) -> None:  # noqa: B027 - a hook
         """Raises UnsupportedCombination where the solver cannot serve the model's process; called before a run."""
 

@@ -57,7 +57,8 @@ class Langevin(Solver):
     stochastic = True
 
     def __post_init__(self) -> None:
-        number("Langevin", "snr", self.snr, above=0.0)
+        # from snr = 1 on the chain diverges, h > 2 v, where the data add nothing to v = sigma^2
+        number("Langevin", "snr", self.snr, above=0.0, below=1.0 if self.step_size == "level" else None)
         whole("Langevin", "steps", self.steps, at_least=1)
         if not callable(self.step_size):
             one_of("Langevin", "step_size", self.step_size, STEPS)

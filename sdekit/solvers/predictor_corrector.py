@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import InvalidArgument
 from ..models.base import ScoreModel
 from ..sdes.base import Level
 from ..types import NoiseSource
@@ -31,6 +32,11 @@ class PredictorCorrector(Solver):
     def __post_init__(self) -> None:
         check_solver(self.predictor)
         check_solver(self.corrector)
+        if isinstance(self.predictor, PredictorCorrector):
+            raise InvalidArgument(
+                f"PredictorCorrector: predictor must not correct itself, got {self.predictor}; "
+                "give its corrector more steps, as in Langevin(steps=2)"
+            )
 
     @property
     def evaluations(self) -> int | None:  # type: ignore[override]

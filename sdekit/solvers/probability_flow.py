@@ -71,9 +71,18 @@ class ProbabilityFlow(Solver):
 
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s; Tweedie's x0 where s is clean."""
-        x, t, _ = state
+        x, t, error = state
         if s.clean:
-            return State(model(x, t).x0, s)
+            return State(model(x, t).x0, s, error)
         if isinstance(t.t, Tensor) or isinstance(s.t, Tensor):
             raise UnsupportedCombination(f"{self}: needs one time for the whole batch, got a time per row")
-        return State(self.method.advance(Flow(model, t, s), x, t.t, s.t)[0], s)
+        flow = Flow(model, t, s)
+        x, stats = self.method.advance(flow if model.divisible else flow.__call__, x, t.t, s.t)
+        if stats.error is not None:
+            error = stats.error if error is None else error + stats.error
+        return State(x, s, error)
+
+    def error(self, state: State[Any]) -> Tensor | None:
+        """The largest sum of local error estimates of a row's coordinates, (B,); None for a method without any."""
+        error: Tensor | None = state.memory
+        return None if error is None or not error[:1].numel() else error.reshape(len(error), -1).amax(1)

@@ -26,8 +26,8 @@ class Average(Generic[M]):
         self.decay = decay
         # the lists are made once: AveragedModel walks the modules at every update, six times the cost of the average
         pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
-        self._averaged = [a for a, w in pairs if w.is_floating_point()]
-        self._weights = [w for _, w in pairs if w.is_floating_point()]
+        self._averaged: list[Tensor] = [a for a, w in pairs if w.is_floating_point()]
+        self._weights: list[Tensor] = [w for _, w in pairs if w.is_floating_point()]
         self._buffered = any(True for _ in model.buffers())
 
     @torch.no_grad()
@@ -38,7 +38,7 @@ class Average(Generic[M]):
             average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
             average(self._averaged, self._weights, step)
         else:
-            change = torch._foreach_sub(self._weights, self._averaged)
+            change = list(torch._foreach_sub(self._weights, self._averaged))
             torch._foreach_mul_(change, (1.0 - decay) * (1.0 - stopped))
             torch._foreach_add_(self._averaged, change)
         if self._buffered:

@@ -79,8 +79,9 @@ def train(
     of the last finished step, in the mode it was in, without gradients.
 
     Raises named errors before the first step. NonFiniteError, naming the step, for a loss or a gradient that is not
-    finite: the weights are those of the step before, and with ``out`` a checkpoint of it is written. CheckpointNotFound where there is nothing to resume;
-    CheckpointError, listing what differs, where the checkpoint is of another run; CheckpointWriteError.
+    finite: the weights are those of the step before, of which a checkpoint is written where there is ``out``.
+    CheckpointNotFound where there is nothing to resume; CheckpointError, listing what differs, where the checkpoint is
+    of another run; CheckpointWriteError.
 
     Example: ``trained = train(model, data, Settings(steps=2000)); x = sample(trained.ema, (64, 2))``.
     """

@@ -1,0 +1,235 @@
+"""Metrics: the energy distance against its definition and closed forms, and the band of its noise floor."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+
+import sdekit as sk
+from sdekit.errors import InvalidArgument, InvalidType
+from sdekit.metrics import energy_distance, noise_floor
+
+F64 = torch.float64
+
+
+def normals(n, shape=(2,), seed=0, dtype=F64):
+    return sk.Noise(seed).normal((n, *shape), stream="data", dtype=dtype)
+
+
+def by_the_definition(x, y):
+    """2 E|x - y| - E|x - x'| - E|y - y'| over pairs of different rows, one pair at a time."""
+    x, y = (v.reshape(len(v), -1).double().numpy() for v in (x, y))
+
+    def mean(a, b, same):
+        pairs = [math.dist(p, q) for i, p in enumerate(a) for j, q in enumerate(b) if not (same and i == j)]
+        return math.fsum(pairs) / len(pairs)
+
+    return 2 * mean(x, y, False) - mean(x, x, True) - mean(y, y, True)
+
+
+# The distance
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (2, 9), (17, 5), (40, 41)])
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 2, 2)])
+def test_the_distance_is_its_definition_pair_by_pair(n, m, shape):
+    x, y = normals(n, shape, 1), 0.3 + 1.7 * normals(m, shape, 2)
+    distance = energy_distance(x, y)
+    assert distance.shape == ()
+    assert distance.dtype == F64
+    assert float(distance) == pytest.approx(by_the_definition(x, y), rel=1e-13, abs=1e-14)
+
+
+def test_the_distance_of_many_rows_is_that_of_all_their_pairs():
+    """More rows than are taken at a time, in both samples, and no multiple of it."""
+    x, y = normals(2500, (2,), 1), 0.1 + normals(1030, (2,), 2)
+    wanted = 2 * cdist(x, y).mean() - cdist(x, x).sum() / (2500 * 2499) - cdist(y, y).sum() / (1030 * 1029)
+    assert float(energy_distance(x, y)) == pytest.approx(wanted, rel=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_two_point_masses_are_twice_their_distance_apart(dtype):
+    x = torch.tensor([[3.0, 0.0]], dtype=dtype).repeat(4, 1)
+    y = torch.tensor([[0.0, 4.0]], dtype=dtype).repeat(7, 1)
+    assert float(energy_distance(x, y)) == 10.0
+    assert float(energy_distance(x, x)) == 0.0
+
+
+def test_a_coin_and_a_point():
+    """Half of 2n rows at +1 and half at -1, against 0: 2 - 2 n / (2n - 1), that is 1 less the pairs with oneself."""
+    for n in (1, 5, 50):
+        x = torch.tensor([[1.0], [-1.0]], dtype=F64).repeat(n, 1)
+        assert float(energy_distance(x, torch.zeros(3, 1))) == pytest.approx(2 - 2 * n / (2 * n - 1), abs=1e-13)
+
+
+def test_the_distance_is_symmetric_and_does_not_know_the_order_of_rows():
+    x, y = normals(30, seed=1), normals(20, seed=2)
+    assert float(energy_distance(x, y)) == pytest.approx(float(energy_distance(y, x)), abs=1e-14)
+    assert float(energy_distance(x.flip(0), y)) == pytest.approx(float(energy_distance(x, y)), abs=1e-14)
+
+
+def test_the_distance_keeps_under_motions_and_grows_with_the_scale():
+    """E(Rx + c, Ry + c) = E(x, y), E(k x, k y) = k E(x, y)."""
+    x, y = normals(30, seed=1), 0.5 + normals(20, seed=2)
+    turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=F64)
+    wanted = float(energy_distance(x, y))
+    assert float(energy_distance(x @ turn + 5, y @ turn + 5)) == pytest.approx(wanted, rel=1e-12)
+    assert float(energy_distance(8 * x, 8 * y)) == pytest.approx(8 * wanted, rel=1e-14)
+
+
+def test_close_rows_far_from_the_origin_do_not_cancel():
+    """Distances of 1e-3 at 1e6, where |x|^2 - 2 x y + |y|^2 has no digit left."""
+    x, y = torch.zeros(5, 2, dtype=F64) + 1e6, torch.zeros(5, 2, dtype=F64) + 1e6
+    y[:, 0] += 2.0**-10
+    assert float(energy_distance(x, y)) == 2.0**-9
+
+
+def mean_distance(m, s):
+    """E|Z| of Z from N(m, s^2)."""
+    return s * math.sqrt(2 / math.pi) * math.exp(-((m / s) ** 2) / 2) + m * math.erf(m / (s * math.sqrt(2)))
+
+
+@pytest.mark.parametrize(("m", "s"), [(0.0, 1.0), (0.4, 1.0), (0.0, 1.5), (-1.0, 0.3)])
+def test_the_estimate_is_the_normals_closed_form_without_bias(m, s):
+    """N(0, 1) against N(m, s^2): 2 E|x - y| - 2 / sqrt(pi) - 2 s / sqrt(pi).
+
+    The mean of 2,000 estimates from 6 and 5 rows, to 4.5 standard errors: a false alarm once in 1.5e5. The sum over
+    all pairs, divided by n^2, is off by more than 6 of them.
+    """
+    closed = 2 * mean_distance(m, math.hypot(1, s)) - 2 * (1 + s) / math.sqrt(math.pi)
+    x, y = normals(2000, (6, 1), 1), m + s * normals(2000, (5, 1), 2)
+    estimates = torch.stack([energy_distance(a, b) for a, b in zip(x, y, strict=True)])
+    error = float(estimates.std()) / math.sqrt(len(estimates))
+    assert abs(float(estimates.mean()) - closed) < 4.5 * error
+    bias = 2 / math.sqrt(math.pi) / 6 + 2 * s / math.sqrt(math.pi) / 5
+    assert bias > 6 * error
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 3, 3)])
+def test_the_estimate_is_the_closed_form_of_normals_in_d_dimensions(shape):
+    """N(0, I) against N(0, 4 I): E|N(0, v I)| = sqrt(2 v) Gamma((d + 1) / 2) / Gamma(d / 2).
+
+    The mean of 1,000 estimates of 10 rows, to 4.5 standard errors: a false alarm once in 1.5e5.
+    """
+    d = math.prod(shape)
+    unit = math.sqrt(2) * math.exp(math.lgamma((d + 1) / 2) - math.lgamma(d / 2))
+    closed = unit * (2 * math.sqrt(5) - math.sqrt(2) - math.sqrt(8))
+    x, y = normals(1000, (10, *shape), 3), 2 * normals(1000, (10, *shape), 4)
+    estimates = torch.stack([energy_distance(a, b) for a, b in zip(x, y, strict=True)])
+    assert abs(float(estimates.mean()) - closed) < 4.5 * float(estimates.std()) / math.sqrt(len(estimates))
+
+
+def test_the_distance_of_equal_laws_falls_below_zero_as_it_must():
+    """Without bias its mean is 0. Some 500 of 800 estimates are negative; fewer than 400 once in 1e10 runs."""
+    x = normals(800, (20, 1), 5)
+    below = sum(float(energy_distance(a[:10], a[10:])) < 0 for a in x)
+    assert 400 < below < 700
+
+
+def test_the_distance_is_taken_in_double_and_keeps_no_gradient():
+    x, y = normals(50, dtype=torch.float32).requires_grad_(), normals(60, seed=1, dtype=torch.float32)
+    distance = energy_distance(x, y)
+    assert not distance.requires_grad
+    assert float(distance) == float(energy_distance(x.detach().double(), y.double()))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "said"),
+    [
+        (lambda x: energy_distance(x, [1.0]), InvalidType, "energy_distance: y must be a tensor"),
+        (lambda x: energy_distance(x.long(), x), InvalidType, "energy_distance: x must be of a floating-point dtype"),
+        (lambda x: energy_distance(x, x / 0), InvalidArgument, "energy_distance: y must be finite"),
+        (lambda x: energy_distance(x[:1], x), InvalidArgument, "energy_distance: x must hold at least 2 rows, got 1"),
+        (lambda x: energy_distance(x, x[:0]), InvalidArgument, "energy_distance: y must hold at least 2 rows, got 0"),
+        (lambda x: energy_distance(x, x[:, :1]), InvalidArgument, "must have events of one size, got 2 and 1"),
+        (lambda x: energy_distance(x, x[0, 0]), InvalidArgument, r"y must be of shape \(B, \*event\)"),
+        (lambda x: noise_floor(x[:1], x, 1), InvalidArgument, "noise_floor: real must hold at least 2 rows, got 1"),
+        (lambda x: noise_floor(x, x[:1], 2), InvalidArgument, "noise_floor: reference must hold at least 2 rows"),
+        (lambda x: noise_floor(x, x[:, :1], 2), InvalidArgument, "noise_floor: real and reference must have events"),
+        (lambda x: noise_floor(x, x, 1), InvalidArgument, "noise_floor: n must be at least 2, got n=1"),
+        (lambda x: noise_floor(x, x, 5), InvalidArgument, "n must be at most the 4 rows of real, got n=5"),
+        (lambda x: noise_floor(x, x, 2.0), InvalidType, "noise_floor: n must be a whole number"),
+        (lambda x: noise_floor(x, x, 2, repeats=1), InvalidArgument, "noise_floor: repeats must be at least 2"),
+        (lambda x: noise_floor(x, x, 2, seed=-1), InvalidArgument, "seed must be at least 0, got seed=-1"),
+    ],
+)
+def test_samples_that_are_none_are_named(call, kind, said):
+    with pytest.raises(kind, match=said):
+        call(torch.ones(4, 2))
+
+
+# The noise floor
+
+
+def test_the_floor_of_all_real_rows_is_their_own_distance():
+    """n rows of n without replacement are all of them: one value, however often it is drawn."""
+    real, reference = normals(60, seed=1), 0.2 + normals(90, seed=2)
+    floor = noise_floor(real, reference, 60, repeats=20)
+    own = float(energy_distance(real, reference))
+    assert floor.mean == pytest.approx(own, abs=1e-13)
+    assert floor.std < 1e-13
+    assert (floor.low, floor.high) == pytest.approx((own, own), abs=1e-13)
+
+
+def test_the_floor_is_the_law_of_subsets_by_enumeration():
+    """All 20 subsets of 3 of 6 rows: mean and deviation, to 4.5 standard errors of 5,000 draws (false alarm 1e-5)."""
+    real, reference = normals(6, seed=1), normals(5, seed=2)
+    subsets = [float(energy_distance(real[list(rows)], reference)) for rows in combinations(range(6), 3)]
+    floor = noise_floor(real, reference, 3, repeats=5000)
+    assert abs(floor.mean - np.mean(subsets)) < 4.5 * np.std(subsets) / math.sqrt(5000)
+    fourth = np.mean((subsets - np.mean(subsets)) ** 4)
+    assert abs(floor.std**2 - np.var(subsets)) < 4.5 * math.sqrt((fourth - np.var(subsets) ** 2) / 5000)
+    ordered = np.sort(subsets)
+    # one of twenty equally likely values ends below the 5th percentile: the ends are the first two and the last two
+    assert ordered[0] - 1e-12 <= floor.low <= ordered[1] + 1e-12
+    assert ordered[-2] - 1e-12 <= floor.high <= ordered[-1] + 1e-12
+
+
+def test_a_perfect_sampler_falls_into_the_band_nine_times_in_ten():
+    """1,000 fresh samples of 60 rows: 0.9 of them to 0.06, which is 4.5 deviations (a false alarm once in 1e5)."""
+    pool, reference = normals(2400, seed=1), normals(300, seed=2)
+    floor = noise_floor(pool, reference, 60, repeats=1000)
+    fresh = torch.stack([energy_distance(x, reference) for x in normals(1000, (60, 2), 3)])
+    inside = (fresh >= floor.low) & (fresh <= floor.high)
+    assert abs(float(inside.double().mean()) - 0.9) < 0.06
+    assert abs(float((fresh < floor.low).double().mean()) - 0.05) < 0.045
+    assert float(fresh.mean()) == pytest.approx(floor.mean, abs=0.5 * floor.std)
+    assert float(fresh.std()) == pytest.approx(floor.std, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda x: x + torch.tensor([0.6, 0.0]), lambda x: 0.6 * x, lambda x: x.sign() * x.abs().clamp(min=0.7)],
+    ids=["shifted", "too narrow", "no middle"],
+)
+def test_a_wrong_sampler_falls_outside_the_band(wrong):
+    """Every one of 50 samples of 200 rows; each would be missed less than once in 1e6 times."""
+    floor = noise_floor(normals(1500, seed=1), normals(400, seed=2), 200)
+    distances = [float(energy_distance(wrong(x), normals(400, seed=2))) for x in normals(50, (200, 2), 3)]
+    assert min(distances) > floor.high
+
+
+def test_the_references_own_luck_is_in_the_floor():
+    """A reference that is off by 0.5 lifts the whole band: to real data it *is* that far."""
+    pool = normals(1000, seed=1)
+    straight, lifted = (noise_floor(pool, at + normals(300, seed=2), 100) for at in (0.0, 0.5))
+    assert lifted.low > straight.high
+
+
+def test_more_rows_narrow_the_band():
+    """The part of the distance that is noise falls at least like 1 / sqrt(n), and at most like 1 / n."""
+    pool, reference = normals(1500, seed=1), normals(300, seed=2)
+    few, many = (noise_floor(pool, reference, n, repeats=300) for n in (20, 180))
+    assert 2.7 < few.std / many.std < 11
+    for floor in (few, many):
+        assert floor.low < floor.mean < floor.high
+
+
+def test_one_seed_is_one_floor():
+    real, reference = normals(50, seed=1), normals(40, seed=2)
+    floors = [noise_floor(real, reference, 20, repeats=30, seed=seed) for seed in (0, 0, 1, (0, 1))]
+    assert floors[0] == floors[1]
+    assert len({floor.mean for floor in floors}) == 3
