@@ -241,15 +241,15 @@ def test_the_module_ends_the_process_with_the_commands_code(capsys, monkeypatch)
     assert capsys.readouterr() == ("", "sdekit demo: --device: must be cpu, cuda or cuda:N, got 'gpu'\n")
 
 
-def test_a_reader_who_has_gone_is_no_error():
-    """As in ``sdekit info | head -0``: nothing on standard error."""
+def test_a_reader_who_has_gone_is_told_nothing():
+    """As in ``sdekit info | head -0``: 128 + SIGPIPE, as of any command, and nothing on standard error."""
     read, write = os.pipe()
     os.close(read)
     argv = [sys.executable, "-m", "sdekit.cli", "info"]
     with subprocess.Popen(argv, stdout=write, stderr=subprocess.PIPE, text=True) as process:
         os.close(write)
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
+    assert (process.returncode, err) == (141, "")
 
 
 # info

@@ -43,13 +43,13 @@ class DigitsSettings:
     film_steps: int = 100
     held_out: int = 360
     """Digits of which the likelihood is taken."""
-    probes: int = 2
+    probes: int = 1
     """Of Hutchinson's estimate, a digit."""
     tol: float = 1e-3
     """Of the likelihood's integration."""
 
 
-FULL = DigitsSettings(Settings(steps=1200, lr=6e-3, warmup=100, ema=0.99, betas=(0.9, 0.99)))
+FULL = DigitsSettings(Settings(steps=900, lr=6e-3, warmup=100, ema=0.99, betas=(0.9, 0.99)))
 QUICK = DigitsSettings(
     Settings(steps=150, lr=6e-3, warmup=20, ema=0.98, betas=(0.9, 0.99)),
     width=16, samples=64, solvers=runs(40, 25, 12, 1e-3), film_steps=40, held_out=64,
@@ -301,7 +301,7 @@ class _Study:
             "Mean over held-out digits ± twice its standard error. Weights: the running average. Digits are "
             "dequantised once, by uniform noise of one level; bin width 2/16 in units where pixels span [−1, 1]. "
             f"Density at t<sub>min</sub>, with the noise σ given there; Dopri5 at tolerance {made.tol:g}; Hutchinson's "
-            f"trace with {made.probes} probes a digit, whose error is in the ±.",
+            f"trace with {made.probes} probe{'s' if made.probes > 1 else ''} a digit, whose error is in the ±.",
             ["view", "bits/dim", "digits", "NFE", "t_min", "σ(t_min)", "seconds"], {"": lines},
         ))  # fmt: skip
 
