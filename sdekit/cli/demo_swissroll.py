@@ -48,11 +48,11 @@ class RollSettings:
     """Particles of Langevin dynamics."""
     walk: int = 600
     """Their steps."""
-    side: int = 72
+    side: int = 60
     """Of the lattice on which densities are drawn."""
     held_out: int = 1000
     """Points of which the likelihood is taken."""
-    tol: float = 1e-4
+    tol: float = 3e-4
     """Of its integration."""
 
 
