@@ -12,13 +12,14 @@ from torch import Tensor
 from . import errors
 from .errors import InvalidArgument, InvalidType, describe, whole
 from .grids import Grid, levels
-from .models.base import Prediction, ScoreModel, check_condition, check_model, evaluating
+from .models.base import ScoreModel, check_condition, check_model, evaluating
+from .models.wrappers import Counted, Whole
 from .noise import KeyedNoise, Noise, check_noise
 from .sdes.base import GaussianSDE, Level
 from .solvers.base import Solver, State, check_solver
 from .solvers.dpm_solver import DPMSolver
 from .solvers.euler_maruyama import EulerMaruyama
-from .types import Device, NoiseSource, Time
+from .types import Device, NoiseSource
 
 CHUNK = 64
 """Rows that ``per_sample=True`` gives the network at a time: its arithmetic may depend on how many they are."""
@@ -258,88 +259,6 @@ def _chunked(
         nfe[rows] = part.nfe if isinstance(part.nfe, int) else part.nfe.cpu()[slots]
     same = int(nfe[0]) if len(nfe) and bool((nfe == nfe[0]).all()) else nfe
     return Samples(x, same if len(nfe) else 0, error)
-
-
-class Counted(ScoreModel):
-    """A model that counts the network evaluations a row has cost."""
-
-    def __init__(self, model: ScoreModel, rows: int, index: Tensor | None = None, tally: Tally | None = None):
-        super().__init__()
-        self._model = (model,)  # in a tuple, not a submodule: nothing of the model is registered twice
-        self.sde = model.sde
-        self.evaluations = model.evaluations
-        self.divisible = model.divisible
-        self.count = rows
-        self.index = index
-        self.tally = Tally() if tally is None else tally
-
-    def __call__(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
-        """The model's prediction, counted."""
-        if self.index is None:
-            self.tally.whole += self.evaluations
-        else:
-            if self.tally.rows is None:
-                self.tally.rows = torch.zeros(self.count, dtype=torch.int64, device=x.device)
-            self.tally.rows[self.index] += self.evaluations
-        prediction: Prediction = self._model[0](x, t, **condition)
-        return prediction
-
-    forward = __call__
-
-    def rows(self, index: Tensor) -> Counted:
-        """The model of some rows, whose evaluations count for these rows."""
-        chosen = index if self.index is None else self.index[index]
-        return Counted(self._model[0].rows(index), self.count, chosen, self.tally)
-
-    @property
-    def condition(self) -> dict[str, Any]:
-        """The model's."""
-        return self._model[0].condition
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The model's."""
-        return self._model[0].dtype
-
-    @property
-    def device(self) -> torch.device | None:
-        """The model's."""
-        return self._model[0].device
-
-    @property
-    def nfe(self) -> int | Tensor:
-        """Network evaluations a row: one number, or (B,) where rows were asked apart."""
-        return self.tally.whole if self.tally.rows is None else self.tally.whole + self.tally.rows
-
-
-class Whole(ScoreModel):
-    """A model that is asked for all rows of its batch or for none: what it computes with never changes its shape."""
-
-    divisible = False
-
-    def __init__(self, model: ScoreModel):
-        super().__init__()
-        self.model = model
-        self.sde = model.sde
-        self.evaluations = model.evaluations
-
-    def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
-        """The model's prediction."""
-        prediction: Prediction = self.model(x, t, **condition)
-        return prediction
-
-    @property
-    def condition(self) -> dict[str, Any]:
-        """The model's."""
-        return self.model.condition
-
-
-@dataclass
-class Tally:
-    """Network evaluations: of the whole batch, and of single rows."""
-
-    whole: int = 0
-    rows: Tensor | None = None
 
 
 def _check_shape(shape: Any) -> tuple[int, ...]:

@@ -321,7 +321,7 @@ class _Study:
         ladder = torch.linspace(math.log(2.0), math.log(sde.sigma_min), made.walk)  # type: ignore[attr-defined]
         times = {
             "cold": [cold] * made.walk,
-            "annealed": sde.time_at(-2 * ladder.double()).clamp(min=sde.t_min).tolist(),
+            "annealed": sde.time_at(-2 * ladder.double()).tolist(),
         }
         with torch.no_grad(), evaluating(model):
             for name, levels in times.items():

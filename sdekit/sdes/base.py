@@ -7,14 +7,15 @@ import dataclasses
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, InvalidType, ScheduleError, UnsupportedCombination, describe, number
-from ..types import Device, NoiseSource, Scalar, Time, align, exp, expm1, lincomb, scale, schedule, sqrt
+from ..types import Scalar, Time, align, exp, expm1, lincomb, scale, schedule, sqrt
+from .prior import NormalPrior, Prior, brief
 
 EDGE = 1e-6  # how far outside the domain, relative to t_max, a time counts as float32 rounding of its end
 
@@ -101,56 +102,6 @@ class GaussianLevel(Level):
     def drift(self, x: Tensor) -> Tensor:
         """f x."""
         return scale(self.f, x)
-
-
-class Prior(ABC):
-    """The density that sampling starts from, in place of p_T: its draws and its log-density."""
-
-    @abstractmethod
-    def sample(
-        self, shape: Sequence[int], noise: NoiseSource, *, dtype: torch.dtype | None = None, device: Device = None
-    ) -> Tensor:
-        """Draws of shape (B, *event)."""
-
-    @abstractmethod
-    def log_prob(self, x: Tensor) -> Tensor:
-        """The log-density of each row of x, in nats: (B, *event) -> (B,)."""
-
-
-class NormalPrior(Prior):
-    """N(mean, std^2): every coordinate independent; mean and std are numbers or tensors of the event's shape."""
-
-    def __init__(self, mean: float | Tensor = 0.0, std: float | Tensor = 1.0):
-        self.mean = mean
-        self.std = std
-
-    def sample(
-        self, shape: Sequence[int], noise: NoiseSource, *, dtype: torch.dtype | None = None, device: Device = None
-    ) -> Tensor:
-        """mean + std z with z standard normal, of shape (B, *event)."""
-        z = noise.normal(shape, stream="prior", dtype=dtype, device=device)
-        mean, std = self._moments(z)
-        return z * std + mean
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """-|(x - mean) / std|^2 / 2 - sum log(std) - D log(2 pi) / 2, in nats: (B, *event) -> (B,)."""
-        mean, std = self._moments(x)
-        z = ((x - mean) / std).flatten(1) if x.ndim > 1 else ((x - mean) / std)[:, None]
-        return -0.5 * (z * z).sum(1) - std.expand(x.shape[1:]).log().sum() - 0.5 * z.shape[1] * math.log(2 * math.pi)
-
-    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and std beside x. Raises InvalidArgument where they are neither numbers nor of the event's shape."""
-        mean, std = (torch.as_tensor(value, dtype=x.dtype, device=x.device) for value in (self.mean, self.std))
-        for name, value in (("mean", mean), ("std", std)):
-            if value.ndim and value.shape != x.shape[1:]:
-                raise InvalidArgument(
-                    f"NormalPrior: {name} must be a number or of the event's shape {tuple(x.shape[1:])}, "
-                    f"got {describe(value)}"
-                )
-        return mean, std
-
-    def __repr__(self) -> str:
-        return f"NormalPrior(mean={_brief(self.mean)}, std={_brief(self.std)})"
 
 
 class SDE(ABC):
@@ -428,7 +379,7 @@ class GaussianSDE(SDE):
         text = f"{type(self).__name__}({settings})"
         if self._data is None:
             return text
-        mean, std = map(_brief, self._data)
+        mean, std = map(brief, self._data)
         return f"{text}.with_prior(mean={mean}, std={std})"
 
 
@@ -474,7 +425,3 @@ def _same(a: object, b: object) -> bool:
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)
     return bool(a == b)
-
-
-def _brief(value: float | Tensor) -> str:
-    return describe(value) if isinstance(value, Tensor) else f"{value:g}"

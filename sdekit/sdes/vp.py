@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import ScheduleError, number
 from ..types import schedule
-from .base import GaussianSDE, NormalPrior, check_domain, settle
+from .base import GaussianSDE, check_domain, settle
+from .prior import NormalPrior
 
 
 @dataclass(frozen=True, eq=False, repr=False)

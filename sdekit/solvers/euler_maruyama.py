@@ -7,7 +7,7 @@ from typing import Any
 
 from ..models.base import ScoreModel
 from ..sdes.base import Level
-from ..types import NoiseSource, lincomb, scale, sqrt
+from ..types import NoiseSource, lincomb, sqrt
 from .base import Solver, State
 
 
@@ -31,5 +31,5 @@ class EulerMaruyama(Solver):
         if s.clean:
             return State(p.x0, s)
         dt = t.t - s.t
-        mean = x - scale(dt, t.drift(x)) + scale(t.g2 * dt, p.score)
+        mean = lincomb(1.0, lincomb(1.0, x, -dt, t.drift(x)), t.g2 * dt, p.score)
         return State(lincomb(1.0, mean, sqrt(t.g2 * dt), noise(x, t, s)), s)
