@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
+import os
 import platform
 import statistics
 import sys
 import time
 import types
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -180,28 +184,56 @@ def training(steps: int, rounds: int) -> dict[str, float]:
     }
 
 
+def machine() -> dict[str, str]:
+    """What the figures were taken with."""
+    versions = {"python": platform.python_version(), "processor": platform.machine(), "cores": str(os.cpu_count())}
+    for name in ("sdekit", "torch", "k-diffusion", "diffusers", "azula"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found = importlib.util.find_spec(name.replace("-", "_"))
+            versions[name] = "not there" if found is None else "from source"
+    return versions
+
+
+def tables(result: dict[str, Any]) -> str:
+    """The figures as the documentation shows them."""
+    rows = sorted(result["microseconds_a_step"].items(), key=lambda item: item[1]["median"])
+    lines = [
+        "| sampler | microseconds a step | least and greatest |",
+        "|---|---|---|",
+        *(f"| {name} | {row['median']:.1f} | {row['min']:.1f} to {row['max']:.1f} |" for name, row in rows),
+        "",
+        "| training | milliseconds a step |",
+        "|---|---|",
+        f"| forward, backward and Adam alone | {result['training']['alone_ms']:.2f} |",
+        f"| `train` | {result['training']['train_ms']:.2f} |",
+        f"| ratio | {result['training']['ratio']:.3f} |",
+        "",
+        ", ".join(f"{name} {version}" for name, version in result["machine"].items()) + f".  `{result['command']}`",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    """Measures, prints a table, and writes it as JSON."""
+    """Measures, prints the tables, and writes them as Markdown and as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few steps and rounds: shows that it runs")
-    parser.add_argument("--out", type=Path, help="a folder for overhead.json")
+    parser.add_argument("--out", type=Path, help="a folder for overhead.json and overhead-tables.txt")
     options = parser.parse_args()
     torch.set_num_threads(1)
     steps, rounds = (20, 2) if options.quick else (400, 15)
     result = {
-        "machine": {"python": platform.python_version(), "torch": torch.__version__, "processor": platform.machine()},
+        "machine": machine(),
         "command": "python " + " ".join(["benchmarks/overhead.py", *sys.argv[1:]]),
         "microseconds_a_step": sampling(steps, rounds),
         "training": training(2 if options.quick else 20, 2 if options.quick else 9),
     }
-    print(f"\nmicroseconds a step beyond a network that returns its input, batch 1 in 2-D, {rounds} rounds of {steps}")
-    for name, row in sorted(result["microseconds_a_step"].items(), key=lambda item: item[1]["median"]):
-        print(f"  {name:32s} {row['median']:8.1f}   ({row['min']:.1f} to {row['max']:.1f})")
-    row = result["training"]
-    print(f"\ntraining: {row['train_ms']:.2f} ms a step, {row['alone_ms']:.2f} ms alone: ratio {row['ratio']:.3f}")
+    print(tables(result))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "overhead.json").write_text(json.dumps(result, indent=2) + "\n")
+        (options.out / "overhead-tables.txt").write_text(tables(result))
 
 
 if __name__ == "__main__":
