@@ -270,8 +270,10 @@ def concrete(base, package):
     """The names of those that are public and not abstract."""
     kinds = family(base, package)
     exported = {kind for kind in kinds if kind.__name__ in package.__all__ and not inspect.isabstract(kind)}
-    # what nothing is derived from is there to be used: it must be public
-    leaves = {kind for kind in kinds if not family(kind, package) - {kind}}
+    # what nothing is derived from is there to be used, and must be public; wrappers are the sampler's own
+    leaves = {
+        kind for kind in kinds if not family(kind, package) - {kind} and not kind.__module__.endswith(".wrappers")
+    }
     assert leaves <= exported
     return {kind.__name__ for kind in exported}
 
