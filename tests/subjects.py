@@ -34,6 +34,16 @@ def solvers():
     return _instances(sk.solvers, sk.solvers.Solver)
 
 
+def fixed_grid_solvers():
+    """Every solver that takes the steps of the grid it is given; an adaptive method chooses its own."""
+    return [p for p in solvers() if p.values[0].evaluations is not None]
+
+
+def solvers_with_an_order():
+    """Those of them that have an order of convergence: Langevin and its correctors are tested by their law."""
+    return [p for p in fixed_grid_solvers() if p.values[0].order is not None]
+
+
 def ode_methods():
     """Every ODE method."""
     return _instances(sk.ode, sk.ode.ODEMethod)

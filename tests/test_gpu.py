@@ -3,7 +3,7 @@
 import pytest
 import torch
 from problems import F64, gaussians, last, mixture
-from subjects import solvers
+from subjects import fixed_grid_solvers, solvers
 
 import sdekit as sk
 from sdekit import networks
@@ -11,11 +11,9 @@ from sdekit import networks
 pytestmark = pytest.mark.gpu
 
 
-@pytest.mark.parametrize("solver", solvers())
+@pytest.mark.parametrize("solver", fixed_grid_solvers())
 def test_a_fixed_grid_loop_never_synchronises(solver, device):
     """``torch.cuda.set_sync_debug_mode("error")`` around every step, with a network and a conditional label."""
-    if solver.evaluations is None:
-        pytest.skip("adaptive methods wait once a step, and say so")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = sk.ddpm(networks.MLP((2,))).to(device)
