@@ -25,7 +25,10 @@ def uniform(sde: SDE, steps: int) -> Tensor:
 
     t_i = t_max + i / steps (t_min - t_max).  (Song et al. 2021, appendix D, arXiv:2011.13456.)
     """
-    return _ended(sde, sde.t_max + _fractions("uniform", steps) * (sde.t_min - sde.t_max))
+    n = whole("uniform", "steps", steps, at_least=0)
+    i = torch.arange(n + 1, dtype=torch.float64)
+    # one rounding, of the quotient: times that are whole numbers come out whole
+    return _ended(sde, (sde.t_max * (n - i) + sde.t_min * i) / max(n, 1))
 
 
 def log_snr(sde: SDE, steps: int) -> Tensor:

@@ -20,7 +20,7 @@ Times: TypeAlias = Callable[[SDE, int, NoiseSource, Device], tuple[Tensor, Tenso
 
 def uniform(sde: SDE, n: int, noise: NoiseSource, device: Device = None) -> tuple[Tensor, float]:
     """Independent times, uniform on [t_min, t_max]: (n,) in float64.  (Song et al. 2021, eq. 7, arXiv:2011.13456.)"""
-    return sde.t_min + (sde.t_max - sde.t_min) * noise.uniform(n, stream="times", device=device), 1.0
+    return sde.time_of(noise.uniform(n, stream="times", device=device)), 1.0
 
 
 def stratified(sde: SDE, n: int, noise: NoiseSource, device: Device = None) -> tuple[Tensor, float]:
@@ -33,7 +33,7 @@ def stratified(sde: SDE, n: int, noise: NoiseSource, device: Device = None) -> t
     if n == 0:
         return u, 1.0
     u = torch.remainder(u[0] + torch.arange(n, dtype=torch.float64, device=u.device) / n, 1.0)
-    return sde.t_min + (sde.t_max - sde.t_min) * u, 1.0
+    return sde.time_of(u), 1.0
 
 
 NAMES: dict[str, Times] = {"uniform": uniform, "stratified": stratified}

@@ -173,6 +173,13 @@ class SDE(ABC):
         """The levels of a whole grid, (N,) -> N levels of python floats."""
         return [Level(self, t) for t in times.to(torch.float64).tolist()]
 
+    def time_of(self, u: Tensor) -> Tensor:
+        """The times at the fractions u in [0, 1] of the domain, of the shape of u: t_min + u (t_max - t_min).
+
+        Losses draw their times so. A process on a table of levels gives the table's own times.
+        """
+        return self.t_min + (self.t_max - self.t_min) * u
+
     def clean(self) -> Level | None:
         """The level alpha = 1, sigma = 0 where the process has one, else None."""
         return None
@@ -367,12 +374,12 @@ class GaussianSDE(SDE):
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        mine, theirs = vars(self), vars(other)
+        mine, theirs = _settings(self), _settings(other)
         return mine.keys() == theirs.keys() and all(_same(value, theirs[name]) for name, value in mine.items())
 
     def __hash__(self) -> int:
         # the numbers alone: tensors and functions are compared where these agree
-        return hash((type(self), *((k, v) for k, v in vars(self).items() if isinstance(v, (int, float, str)))))
+        return hash((type(self), *((k, v) for k, v in _settings(self).items() if isinstance(v, (int, float, str)))))
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
@@ -417,6 +424,11 @@ def check_alike(owner: str, name: str, value: Tensor, x: Tensor) -> None:
     """Raises InvalidArgument unless the tensor has the shape of x: it never broadcasts."""
     if value.shape != x.shape:
         raise InvalidArgument(f"{owner}: {name} must be of the shape of x, {tuple(x.shape)}, got {tuple(value.shape)}")
+
+
+def _settings(sde: object) -> dict[str, object]:
+    """What a process was made from: not what it has computed from that."""
+    return {name: value for name, value in vars(sde).items() if not name.startswith("_") or name == "_data"}
 
 
 def _same(a: object, b: object) -> bool:
