@@ -17,7 +17,22 @@ from .likelihood import Exact, Hutchinson, Likelihood, decode, encode, log_likel
 from .noise import KeyedNoise, Noise
 from .presets import ddpm, edm, ncsn
 from .sampling import Samples, sample, trajectory
-from .sdes import EDMSDE, SDE, VESDE, VPSDE, GaussianLevel, GaussianSDE, Level, SubVPSDE
+from .sdes import (
+    EDMSDE,
+    SDE,
+    VESDE,
+    VPSDE,
+    CosineSDE,
+    DiscreteVESDE,
+    DiscreteVPSDE,
+    FlowSDE,
+    GaussianLevel,
+    GaussianSDE,
+    Level,
+    LinearSDE,
+    SubVPSDE,
+    TableSDE,
+)
 
 if TYPE_CHECKING:
     from . import data, metrics, plots, training
@@ -39,16 +54,22 @@ __all__ = [
     "SDE",
     "VESDE",
     "VPSDE",
+    "CosineSDE",
+    "DiscreteVESDE",
+    "DiscreteVPSDE",
     "Exact",
+    "FlowSDE",
     "GaussianLevel",
     "GaussianSDE",
     "Hutchinson",
     "KeyedNoise",
     "Level",
     "Likelihood",
+    "LinearSDE",
     "Noise",
     "Samples",
     "SubVPSDE",
+    "TableSDE",
     "data",
     "ddpm",
     "decode",

@@ -8,18 +8,41 @@ import pytest
 import sdekit as sk
 from sdekit.models import parametrisations as rows
 
+
+
+def vp_rate(t):
+    """VP's f(t)."""
+    return -0.5 * (0.1 + 19.9 * t)
+
+
+def vp_diffusion(t):
+    """VP's g(t)."""
+    return (0.1 + 19.9 * t) ** 0.5
+
+
 EXTRA = {
     "DDIM": [{"eta": 0.5}, {"eta": 1.0}],
+    "DiscreteVPSDE": [{"betas": sk.sdes.tables.cosine(40, max_beta=0.9)}],
     "DPMSolver": [{"order": 1}],
     "ProbabilityFlow": [{"method": sk.ode.RK4()}],
 }
 """Settings beside the defaults, by class."""
 
+OWN = {
+    "DiscreteVESDE": [{"sigmas": sk.sdes.tables.geometric(30, 0.01, 50.0)}],  # NCSN's own end at sigma = 1 is no prior
+    "LinearSDE": [{"f": vp_rate, "g": vp_diffusion}],
+}
+"""Settings in place of the defaults: where there are none, or where they would take a test too long."""
+
 
 def _instances(module, base):
     classes = [getattr(module, name) for name in module.__all__]
     concrete = [c for c in classes if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)]
-    found = [c(**settings) for c in concrete for settings in ({}, *EXTRA.get(c.__name__, []))]
+    found = [
+        c(**settings)
+        for c in concrete
+        for settings in (*OWN.get(c.__name__, [{}]), *EXTRA.get(c.__name__, []))
+    ]
     assert found, f"no subject of {base.__name__} in {module.__name__}"
     return [pytest.param(subject, id=repr(subject)) for subject in found]
 

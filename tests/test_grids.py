@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from published import log_ratio
 from subjects import grids as every_grid
 from subjects import sdes
 
@@ -43,24 +44,13 @@ def test_uniform_is_even_in_t(sde, steps):
     np.testing.assert_allclose(grids.uniform(sde, steps).numpy(), wanted, rtol=0, atol=4e-16 * sde.t_max)
 
 
-def noise_levels(sde, t):
-    """log(sigma / alpha) of the published processes, in NumPy."""
-    if isinstance(sde, sk.VPSDE | sk.SubVPSDE):
-        b = sde.beta_min * t + 0.5 * (sde.beta_max - sde.beta_min) * t * t
-        log_sigma = np.log(-np.expm1(-b))
-        return (0.5 * log_sigma if isinstance(sde, sk.VPSDE) else log_sigma) + 0.5 * b
-    if isinstance(sde, sk.VESDE):
-        return np.log(sde.sigma_min) + t * np.log(sde.sigma_max / sde.sigma_min)
-    return np.log(t)
-
-
 @each_sde
 @each_count
 def test_log_snr_is_even_in_log_snr(sde, steps):
     """Lu et al. 2022, appendix D.4 (arXiv:2206.00927): to 1e-11 in log(sigma / alpha)."""
     t = grids.log_snr(sde, steps).numpy()
-    ends = noise_levels(sde, np.array([sde.t_max, sde.t_min]))
-    np.testing.assert_allclose(noise_levels(sde, t), np.linspace(*ends, steps + 1), rtol=0, atol=1e-11)
+    ends = log_ratio(sde, np.array([sde.t_max, sde.t_min]))
+    np.testing.assert_allclose(log_ratio(sde, t), np.linspace(*ends, steps + 1), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("steps", [1, 17, 1000])
@@ -72,7 +62,7 @@ def test_karras_is_edms_on_edms_own_process(steps):
     np.testing.assert_allclose(grids.karras(sk.EDMSDE(), steps).numpy(), wanted, rtol=1e-12)
 
 
-def test_edms_eighteen_noise_levels():
+def test_edms_eighteen_log_ratio():
     """The levels of its 35 evaluations, to the digits that its users print (Karras et al. 2022, eq. 5 with N = 18)."""
     known = [80.0, 57.586, 40.786, 28.375, 19.352, 12.910, 8.4010, 5.3150, 3.2570, 1.9234, 1.0883, 0.5853, 0.2964]
     t = grids.karras(sk.EDMSDE(), 17).tolist()
@@ -85,7 +75,7 @@ def test_edms_eighteen_noise_levels():
 def test_karras_is_even_in_a_power_of_the_noise_level(sde, rho):
     """(sigma / alpha)^(1 / rho) falls evenly on any process; another rho by functools.partial."""
     t = functools.partial(grids.karras, rho=rho)(sde, 20).numpy()
-    powers = np.exp(noise_levels(sde, t) / rho)
+    powers = np.exp(log_ratio(sde, t) / rho)
     np.testing.assert_allclose(powers, np.linspace(powers[0], powers[-1], 21), rtol=0, atol=1e-11 * powers[0])
     if rho == 7.0:
         np.testing.assert_array_equal(t, grids.karras(sde, 20).numpy())

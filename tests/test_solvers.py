@@ -18,6 +18,7 @@ from problems import (
     mixture,
     moments,
 )
+from published import alpha_sigma, rates
 from subjects import fixed_grid_solvers, sdes, solvers, solvers_with_an_order
 
 import sdekit as sk
@@ -41,32 +42,6 @@ M, V = MEANS.numpy(), VARIANCES.numpy()
 # References in NumPy, from the papers: x_0 | x_t of the eight Gaussians, then one update a function
 
 
-def table(sde, times):
-    """(alpha, sigma) of the closed forms, not of the package."""
-    t = np.asarray(times, dtype=np.float64)
-    if isinstance(sde, sk.VPSDE):
-        b = sde.beta_min * t + 0.5 * (sde.beta_max - sde.beta_min) * t * t
-        return np.exp(-b / 2), np.sqrt(-np.expm1(-b))
-    if isinstance(sde, sk.SubVPSDE):
-        b = sde.beta_min * t + 0.5 * (sde.beta_max - sde.beta_min) * t * t
-        return np.exp(-b / 2), -np.expm1(-b)
-    if isinstance(sde, sk.VESDE):
-        return np.ones_like(t), sde.sigma_min * (sde.sigma_max / sde.sigma_min) ** t
-    return np.ones_like(t), t
-
-
-def rates(sde, t):
-    """(f, g^2) of the closed forms: Song et al. 2021, eq. 29, 32, 30; Karras et al. 2022, table 1."""
-    if isinstance(sde, sk.VPSDE | sk.SubVPSDE):
-        beta = sde.beta_min + t * (sde.beta_max - sde.beta_min)
-        b = sde.beta_min * t + 0.5 * (sde.beta_max - sde.beta_min) * t * t
-        return -beta / 2, beta if isinstance(sde, sk.VPSDE) else beta * -np.expm1(-2 * b)
-    if isinstance(sde, sk.VESDE):
-        sigma = sde.sigma_min * (sde.sigma_max / sde.sigma_min) ** t
-        return 0.0, 2 * sigma**2 * math.log(sde.sigma_max / sde.sigma_min)
-    return 0.0, 2 * t
-
-
 def gained(sde, t, s):
     """DDPM's beta of the step s -> t on VP: 1 - alpha_bar_t / alpha_bar_s, without cancellation."""
     return -np.expm1(-(t - s) * (sde.beta_min + 0.5 * (sde.beta_max - sde.beta_min) * (t + s)))
@@ -84,7 +59,7 @@ def noise_in(a, s, x, one):
 
 def reference(solver, sde, times):
     """Offset, response to x_T and responses to the draws, by the papers' updates; and the scale of the trajectory."""
-    a, s = table(sde, times)
+    a, s = alpha_sigma(sde, times)
     n = len(times) - 1
     rows = np.zeros((2 + n, 8))
     rows[1] = 1.0
@@ -163,8 +138,9 @@ def test_n_steps_are_the_papers_updates(sde, solver, grid, n):
     got = affine(solver, sde, times, n if solver.stochastic else 0)
     want, scale = reference(solver, sde, times.numpy())
     scale = max(scale, float(sde.sigma(sde.t_max)))
+    rounding = 1e-10 if isinstance(sde, sk.LinearSDE) else 1e-12  # its alpha and sigma are integrated numerically
     for ours, theirs in zip(got, want, strict=True):
-        np.testing.assert_allclose(ours.numpy(), theirs, rtol=0, atol=1e-12 * scale)
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=0, atol=rounding * scale)
 
 
 @pytest.mark.parametrize("sde", sdes())
@@ -244,7 +220,10 @@ def test_deterministic_solvers_converge_with_their_order_on_the_probability_flow
         exact = torch.sqrt((a1**2 * VARIANCES + s1**2) / (a0**2 * VARIANCES + s0**2))
         wrong = torch.stack([(response - exact) * s0, offset - (a1 - exact * a0) * MEANS])
         errors.append(float(wrong.norm()))
-    assert slope(errors, steps) >= solver.order - 0.15, errors
+    if isinstance(sde, sk.TableSDE) and isinstance(solver, ProbabilityFlow) and solver.order > 1:
+        assert errors[-1] < 0.02  # between two levels of a table the rate is constant: there are jumps to meet
+    else:
+        assert slope(errors, steps) >= solver.order - 0.15, errors
 
 
 @pytest.mark.parametrize("solver", [EulerMaruyama(), ReverseDiffusion(), Ancestral(), DDIM(1.0), DDIM(0.5)], ids=repr)
@@ -419,8 +398,10 @@ def test_float32_follows_float64(sde, solver):
         steps = 50 if solver.evaluations is not None else 2
         states = sk.trajectory(model, solver, start.to(dtype), "log_snr", Recorded(draws), steps=steps)
         ends.append(last(states).x.double())
-    # single rows may fall to another mode where they cross a ridge; the typical row may not
-    assert float((ends[0] - ends[1]).abs().median()) <= 1e-4
+    # single rows may fall to another mode where they cross a ridge; the typical row may not. Where the rates of a table
+    # jump, the steps that an adaptive method refuses are others
+    jumps = isinstance(sde, sk.TableSDE) and solver.evaluations is None
+    assert float((ends[0] - ends[1]).abs().median()) <= (5e-3 if jumps else 1e-4)
 
 
 @pytest.mark.parametrize("solver", solvers())

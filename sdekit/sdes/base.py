@@ -231,7 +231,10 @@ class GaussianSDE(SDE):
             noisy = self.log_snr(mid) < log_snr
             high = torch.where(noisy, mid, high)
             low = torch.where(noisy, low, mid)
-        return 0.5 * (low + high)
+        found = 0.5 * (low + high)
+        first, last = self.log_snr(torch.tensor([self.t_min, self.t_max], dtype=torch.float64)).to(log_snr.device)
+        found = torch.where(log_snr >= first, self.t_min, found)
+        return torch.where(log_snr <= last, self.t_max, found)
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(f, g^2) at the times t, by differentiation of alpha and sigma in float64."""
@@ -383,7 +386,9 @@ class GaussianSDE(SDE):
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
-        text = f"{type(self).__name__}({settings})"
+        return self._with_prior_shown(f"{type(self).__name__}({settings})")
+
+    def _with_prior_shown(self, text: str) -> str:
         if self._data is None:
             return text
         mean, std = map(brief, self._data)

@@ -1,0 +1,68 @@
+"""NCSN on its own table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..errors import ScheduleError
+from ..types import schedule
+from .table import TableSDE, brief
+from .tables import check_table, geometric
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DiscreteVESDE(TableSDE):
+    """NCSN on its own table of noise levels: exact at the times 1 to N, usable at any time between.
+
+    alpha_i = 1,   sigma_i as given; log(sigma) is linear in t between two times, as in VESDE.
+
+    (Song & Ermon 2019, section 4, arXiv:1907.05600; Song et al. 2021, eq. 8, arXiv:2011.13456.)
+
+    ``sigmas``: (N,), strictly rising or strictly falling (NCSN counts from the most noise); kept rising, so that time
+    runs to the noise here as everywhere. A network trained on NCSN's count is told ``lambda level: N - level.t``.
+    ``times``: of the levels, where the table is a respaced one. Raises ScheduleError unless N >= 2 and the sigmas are
+    positive, finite and monotone.
+
+    Example: ``DiscreteVESDE(sdekit.sdes.tables.geometric(232, 0.01, 50.0))``.
+    """
+
+    sigmas: Tensor | Sequence[float] = field(default_factory=geometric)
+    times: Tensor | Sequence[float] | None = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        sigmas = check_table("DiscreteVESDE", "sigmas", self.sigmas)
+        sigmas = sigmas.flip(0) if float(sigmas[0]) > float(sigmas[-1]) else sigmas
+        if not bool(torch.isfinite(sigmas).all()) or float(sigmas[0]) <= 0 or not bool((sigmas.diff() > 0).all()):
+            raise ScheduleError(
+                f"DiscreteVESDE: sigmas must be positive, finite and strictly monotone, got {brief(sigmas)}"
+            )
+        object.__setattr__(self, "sigmas", sigmas)
+        self._tabulate(self.times, len(sigmas))
+        object.__setattr__(self, "_knots", (self.times, sigmas.log(), sigmas))
+
+    def _kept(self, index: Tensor) -> dict[str, Tensor]:
+        return {"sigmas": self.sigmas[index]}  # type: ignore[index, dict-item]
+
+    @schedule
+    def alpha(self, t: Tensor) -> Tensor:
+        """1, of the shape of t."""
+        return torch.ones_like(t)
+
+    @schedule
+    def sigma(self, t: Tensor) -> Tensor:
+        """The table's own sigma at its times, geometric between them; of the shape of t."""
+        k, below = self._bracket(t.clamp(min=self.t_min))
+        # the table's number times exp(-0) at its times, not the exponential of its logarithm
+        return self._on(t.device)[2][k] * torch.exp(-below)
+
+    @schedule
+    def time_at(self, log_snr: Tensor) -> Tensor:
+        """The t with sigma(t) = exp(-log_snr / 2), of the shape of the argument; outside the range, its ends."""
+        return self._when(-0.5 * log_snr)
+
+    def __repr__(self) -> str:
+        return self._with_prior_shown(f"DiscreteVESDE(sigmas=[{brief(self.sigmas)}])")  # type: ignore[arg-type]

@@ -1,0 +1,124 @@
+"""The contract of a process on a table of levels: exact on it, and usable at any time between."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument, UnsupportedCombination, describe
+from .base import SDE, GaussianLevel, GaussianSDE
+from .tables import check_table, spaced
+
+
+class TableSDE(GaussianSDE, ABC):
+    """A process on a table of N levels, at the times 1, 2, ..., N: the paper's own count, exact in any float dtype.
+
+    Between two of its times a quantity that rises with the noise is linear in t, so that the process is defined at any
+    time in [1, N] and every solver and grid may use it. ``times`` are the times of the levels: a table respaced to
+    fewer steps keeps those of the table it came from, and a network is told the same label on both. The label
+    ``"index"`` of a parametrisation is t - 1, as networks that were trained on a table expect: 0 is the least noise.
+
+    Losses draw their times from the table (``time_of``), as in DDPM's and NCSN's own training.
+    """
+
+    times: Tensor
+    _listed: list[float]
+    _knots: tuple[Tensor, ...]
+    """The nodes of the interpolation: their times, their values, and what else a process reads at them."""
+
+    @abstractmethod
+    def _kept(self, index: Tensor) -> dict[str, Tensor]:
+        """The settings of the table that holds these levels alone."""
+
+    def _tabulate(self, times: Sequence[float] | Tensor | None, n: int) -> None:
+        """Checks the times, (N,) whole numbers that rise from 1 or more; 1 to N unless given."""
+        owner = type(self).__name__
+        given = torch.arange(1, n + 1, dtype=torch.float64) if times is None else check_table(owner, "times", times)
+        if len(given) != n:
+            raise InvalidArgument(f"{owner}: times must hold one a level, {n}, got {len(given)}")
+        if not bool((given == given.round()).all()) or float(given[0]) < 1 or not bool((given.diff() > 0).all()):
+            raise InvalidArgument(f"{owner}: times must be whole numbers that rise from 1 or more, got {brief(given)}")
+        listed = given.tolist()
+        for name, value in (("times", given), ("_listed", listed), ("t_min", listed[0]), ("t_max", listed[-1])):
+            object.__setattr__(self, name, value)
+
+    def _on(self, device: torch.device) -> tuple[Tensor, ...]:
+        """The interpolation's nodes on a device, to which they are copied once."""
+        store: dict[torch.device, tuple[Tensor, ...]] = self.__dict__.setdefault("_copies", {})
+        if device not in store:
+            store[device] = tuple(values.to(device) for values in self._knots)
+        return store[device]
+
+    def _bracket(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The node above each of the times t, and how far below its value there the rising quantity is: 0 at a node."""
+        times, values = self._on(t.device)[:2]
+        # a node belongs to the interval before it, which a step from there crosses
+        k = torch.searchsorted(times, t.detach().contiguous()).clamp(1, len(times) - 1)
+        return k, (times[k] - t) * (values[k] - values[k - 1]) / (times[k] - times[k - 1])
+
+    def _when(self, value: Tensor) -> Tensor:
+        """The time at which the rising quantity has a value; outside the range, the ends of the domain."""
+        times, values = self._on(value.device)[:2]
+        k = torch.searchsorted(values, value.detach().contiguous()).clamp(1, len(values) - 1)
+        slope = (times[k] - times[k - 1]) / (values[k] - values[k - 1])
+        return (times[k] - (values[k] - value) * slope).clamp(self.t_min, self.t_max)
+
+    def time_of(self, u: Tensor) -> Tensor:
+        """The table's time at the fractions u in [0, 1] of its levels, of the shape of u: number floor(u N)."""
+        times = self.times.to(u.device)
+        return times[(u * len(times)).floor().long().clamp(0, len(times) - 1)]
+
+    def previous(self, level: GaussianLevel) -> GaussianLevel:
+        """The next level of the table towards the data; the clean level below the first."""
+        if not isinstance(level.t, Tensor):
+            i = bisect_left(self._listed, level.t)
+            return self.levels(self.times[i - 1 : i])[0] if i else self.clean()
+        times = self.times.to(level.t.device)
+        i = torch.searchsorted(times, level.t.contiguous())
+        s = self._level(times[(i - 1).clamp(min=0)])
+        first = i == 0
+        one, zero = torch.ones_like(s.alpha), torch.zeros_like(s.sigma)  # type: ignore[arg-type]
+        t, alpha, sigma, log_snr = (
+            torch.where(first, end, value)  # type: ignore[arg-type]
+            for end, value in ((zero, s.t), (one, s.alpha), (zero, s.sigma), (zero + torch.inf, s.log_snr))
+        )
+        return GaussianLevel(self, t, alpha, sigma, log_snr, lambda: (s.f, s.g2))
+
+    def respaced(self, steps: int | Tensor | Sequence[int], spacing: str = "linspace") -> Self:
+        """The same process with fewer levels: ``steps`` of a spacing, or the levels at the given indices.
+
+        Its betas are 1 - alpha_bar_t / alpha_bar_s of the levels it keeps, its times theirs. Spacings: ``"linspace"``,
+        ``"leading"``, ``"trailing"``, ``"quadratic_leading"``. (Nichol & Dhariwal 2021, section 4, arXiv:2102.09672.)
+
+        Raises InvalidArgument for fewer than two levels, more than there are, and indices that do not rise.
+        """
+        n, owner = len(self.times), f"{type(self).__name__}.respaced"
+        index = spaced(n, steps, spacing) if isinstance(steps, int) else check_table(owner, "steps", steps).long()
+        if len(index) < 2 or int(index[0]) < 0 or int(index[-1]) >= n or not bool((index.diff() > 0).all()):
+            raise InvalidArgument(f"{owner}: steps must be 2 or more rising indices in [0, {n - 1}], got {brief(index)}")
+        made = dataclasses.replace(self, **self._kept(index), times=self.times[index])  # type: ignore[type-var]
+        if self._data is not None:
+            object.__setattr__(made, "_data", self._data)
+        return made
+
+
+def table(owner: str, sde: SDE) -> TableSDE:
+    """The process where it has a table of levels, else a named error."""
+    if not isinstance(sde, TableSDE):
+        raise UnsupportedCombination(
+            f"{owner}: needs a process on a table, such as DiscreteVPSDE(betas), got {type(sde).__name__}"
+        )
+    return sde
+
+
+def brief(values: Tensor) -> str:
+    """A table in a few words."""
+    if len(values) <= 4:
+        return ", ".join(f"{v:g}" for v in values.tolist())
+    return f"{len(values)} values, {float(values[0]):g} to {float(values[-1]):g}" if len(values) else describe(values)
