@@ -16,6 +16,8 @@ from torch import Tensor
 
 from .errors import InvalidType, ScheduleError, UnsupportedCombination, describe, number, one_of, whole
 from .sdes.base import EDGE, SDE, GaussianSDE, Level
+from .sdes.table import table
+from .sdes.tables import SPACINGS, spaced
 
 Grid: TypeAlias = Callable[[SDE, int], Tensor]
 
@@ -55,7 +57,41 @@ def karras(sde: SDE, steps: int, rho: float = 7.0) -> Tensor:
     return _ended(sde, process.time_at(-2 * rho * torch.log(powers)))
 
 
-NAMES: dict[str, Grid] = {"uniform": uniform, "log_snr": log_snr, "karras": karras}
+def quadratic(sde: SDE, steps: int) -> Tensor:
+    """Times whose square roots are evenly spaced: more of them near the data.
+
+    sqrt(t_i) = sqrt(t_max) + i / steps (sqrt(t_min) - sqrt(t_max)).  (Song et al. 2021 (DDIM), appendix D.2,
+    arXiv:2010.02502; Lu et al. 2022, appendix E.)  On a table, DDIM's own is ``"quadratic_leading"``.
+    """
+    high, low = sde.t_max**0.5, sde.t_min**0.5
+    return _ended(sde, (high + _fractions("quadratic", steps) * (low - high)) ** 2)
+
+
+NAMES: dict[str, Grid] = {"uniform": uniform, "log_snr": log_snr, "karras": karras, "quadratic": quadratic}
+"""Grids of any process, from t_max to t_min."""
+
+
+def _of_table(spacing: str) -> Grid:
+    def grid(sde: SDE, steps: int) -> Tensor:
+        process = table(f"grid: {spacing!r}", sde)
+        return process.times[spaced(len(process.times), steps + 1, spacing)].flip(0)
+
+    grid.__name__ = spacing
+    grid.__doc__ = f"The times of a table that ``sdekit.sdes.tables`` spaces so: {SPACINGS[spacing].__doc__}"
+    return grid
+
+
+leading, linspace, trailing, quadratic_leading = map(
+    _of_table, ("leading", "linspace", "trailing", "quadratic_leading")
+)
+
+TABLE_NAMES: dict[str, Grid] = {
+    "linspace": linspace,
+    "leading": leading,
+    "trailing": trailing,
+    "quadratic_leading": quadratic_leading,
+}
+"""Grids of a process on a table: of the times of its levels, noisiest first, not always from t_max or to t_min."""
 
 
 def levels(
@@ -79,7 +115,8 @@ def levels(
     if isinstance(grid, str) or callable(grid):
         if steps is None:
             raise InvalidType("grid: steps must be given with a named grid or a grid function, got steps=None")
-        function = NAMES[one_of("grid", "grid", grid, NAMES)] if isinstance(grid, str) else grid
+        names = {**NAMES, **TABLE_NAMES}
+        function = names[one_of("grid", "grid", grid, names)] if isinstance(grid, str) else grid
         times = check_times(sde, function(sde, steps - 1 if denoise else steps))
     else:
         times = check_times(sde, grid)

@@ -16,6 +16,7 @@ from .models.base import ScoreModel, check_condition, check_model, evaluating
 from .models.wrappers import Counted, Whole
 from .noise import KeyedNoise, Noise, check_noise
 from .sdes.base import GaussianSDE, Level
+from .sdes.prior import Prior
 from .solvers.base import Solver, State, check_solver
 from .solvers.dpm_solver import DPMSolver
 from .solvers.euler_maruyama import EulerMaruyama
@@ -179,18 +180,14 @@ def sample(
         raise InvalidArgument("sample: ids need per_sample=True, got per_sample=False")
     if x_T is None:
         shape = _check_shape(shape)
-        if run[0].t != model.sde.t_max:
-            raise InvalidArgument(
-                f"sample: a grid that starts at t={run[0].t:g}, not at t_max={model.sde.t_max:g}, needs x_T: "
-                "the prior is the law at t_max"
-            )
+        prior = model.sde.prior_at(float(run[0].t))
         dtype = model.dtype if dtype is None else _check_dtype(dtype)
     else:
         x_T = errors.batch("sample", "x_T", x_T)
         if shape is not None and _check_shape(shape) != tuple(x_T.shape):
             raise InvalidArgument(f"sample: shape must be left out where x_T is given, got {tuple(shape)}")
         x_T = x_T.to(device=place, dtype=x_T.dtype if dtype is None else _check_dtype(dtype))
-        shape, dtype = tuple(x_T.shape), x_T.dtype
+        shape, dtype, prior = tuple(x_T.shape), x_T.dtype, model.sde.prior
     check_condition("sample", model, shape[0])
     if noise is None:
         noise = KeyedNoise(seed, torch.arange(shape[0]) if ids is None else ids) if per_sample else Noise(seed)
@@ -200,11 +197,11 @@ def sample(
     with torch.no_grad(), evaluating(model):
         if per_sample:
             assert isinstance(noise, KeyedNoise)
-            result = _chunked(model, solver, run, noise, shape, x_T, dtype, place, progress)
+            result = _chunked(model, solver, run, noise, shape, prior, x_T, dtype, place, progress)
         elif shape[0] == 0:
             result = Samples(torch.empty(shape, dtype=dtype, device=place), 0)
         else:
-            x = model.sde.prior.sample(shape, noise, dtype=dtype, device=place) if x_T is None else x_T
+            x = prior.sample(shape, noise, dtype=dtype, device=place) if x_T is None else x_T
             result = _run(model, solver, x, run, noise, progress)
     errors.finite_rows("sample", "the samples", result.x)
     return result if full else result.x
@@ -231,6 +228,7 @@ def _chunked(
     run: Sequence[Level],
     noise: KeyedNoise,
     shape: tuple[int, ...],
+    prior: Prior,
     x_T: Tensor | None,
     dtype: torch.dtype,
     device: torch.device,
@@ -246,7 +244,7 @@ def _chunked(
         rows = (ids // CHUNK == chunk).nonzero()[:, 0]
         slots = ids[rows] % CHUNK
         everyone = KeyedNoise(noise.seed, torch.arange(CHUNK) + chunk * CHUNK)
-        start = model.sde.prior.sample((CHUNK, *shape[1:]), everyone, dtype=dtype, device=device)
+        start = prior.sample((CHUNK, *shape[1:]), everyone, dtype=dtype, device=device)
         if x_T is not None:
             start[slots] = x_T[rows]
         # an empty slot borrows the condition of the chunk's first row; nobody reads its sample

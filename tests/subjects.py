@@ -9,7 +9,6 @@ import sdekit as sk
 from sdekit.models import parametrisations as rows
 
 
-
 def vp_rate(t):
     """VP's f(t)."""
     return -0.5 * (0.1 + 19.9 * t)
@@ -21,14 +20,18 @@ def vp_diffusion(t):
 
 
 EXTRA = {
+    "Ancestral": [{"variance": "upper"}],
     "DDIM": [{"eta": 0.5}, {"eta": 1.0}],
     "DiscreteVPSDE": [{"betas": sk.sdes.tables.cosine(40, max_beta=0.9)}],
     "DPMSolver": [{"order": 1}],
+    "Heun": [{"churn": 0.1, "churn_noise": 1.003}],
+    "PosteriorMean": [{"residual": True}],
     "ProbabilityFlow": [{"method": sk.ode.RK4()}],
 }
 """Settings beside the defaults, by class."""
 
 OWN = {
+    "AnnealedLangevin": [{"rate": 0.2, "steps": 5}],
     "DiscreteVESDE": [{"sigmas": sk.sdes.tables.geometric(30, 0.01, 50.0)}],  # NCSN's own end at sigma = 1 is no prior
     "LinearSDE": [{"f": vp_rate, "g": vp_diffusion}],
 }
@@ -38,11 +41,7 @@ OWN = {
 def _instances(module, base):
     classes = [getattr(module, name) for name in module.__all__]
     concrete = [c for c in classes if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)]
-    found = [
-        c(**settings)
-        for c in concrete
-        for settings in (*OWN.get(c.__name__, [{}]), *EXTRA.get(c.__name__, []))
-    ]
+    found = [c(**settings) for c in concrete for settings in (*OWN.get(c.__name__, [{}]), *EXTRA.get(c.__name__, []))]
     assert found, f"no subject of {base.__name__} in {module.__name__}"
     return [pytest.param(subject, id=repr(subject)) for subject in found]
 
@@ -75,6 +74,16 @@ def ode_methods():
 def parametrisations():
     """Every parametrisation."""
     return _instances(sk.models, rows.Parametrisation)
+
+
+def rows_and_sdes():
+    """Every parametrisation on every process that it serves: a posterior mean needs a table's level before."""
+    return [
+        pytest.param(row.values[0], sde.values[0], id=f"{row.id}-{sde.id}")
+        for row in parametrisations()
+        for sde in sdes()
+        if not isinstance(row.values[0], sk.models.PosteriorMean) or isinstance(sde.values[0], sk.TableSDE)
+    ]
 
 
 def grids():

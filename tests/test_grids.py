@@ -53,6 +53,28 @@ def test_log_snr_is_even_in_log_snr(sde, steps):
     np.testing.assert_allclose(log_ratio(sde, t), np.linspace(*ends, steps + 1), rtol=0, atol=1e-11)
 
 
+@each_sde
+@each_count
+def test_quadratic_is_even_in_the_root_of_t(sde, steps):
+    """Song et al. 2021 (DDIM), appendix D.2 (arXiv:2010.02502), in continuous time."""
+    wanted = np.linspace(sde.t_max**0.5, sde.t_min**0.5, steps + 1)
+    np.testing.assert_allclose(grids.quadratic(sde, steps).sqrt().numpy(), wanted, rtol=0, atol=4e-15 * wanted[0])
+
+
+@pytest.mark.parametrize("n", [10, 999, 1000, 4000])
+def test_grids_of_a_table_visit_its_own_levels_noisiest_first(n):
+    """As the papers space them, to the bit; and the even grid of as many steps as levels visits each of them."""
+    sde = sk.DiscreteVPSDE(sk.sdes.tables.linear(n, 1e-5, 0.01))
+    for name, grid in grids.TABLE_NAMES.items():
+        for steps in (1, 2, 7, n):
+            index = sk.sdes.tables.SPACINGS[name](n, steps).flip(0)
+            for run in (grids.levels(sde, name, steps), grids.levels(sde, grid, steps)):
+                assert [level.t for level in run[:-1]] == [float(i) + 1 for i in index]
+    assert [level.t for level in grids.levels(sde, "uniform", n)[:-1]] == list(range(n, 0, -1))
+    fewer = sde.respaced(5, "trailing")
+    assert [level.t for level in grids.levels(fewer, "linspace", 5)[:-1]] == fewer.times.flip(0).tolist()
+
+
 @pytest.mark.parametrize("steps", [1, 17, 1000])
 def test_karras_is_edms_on_edms_own_process(steps):
     """Karras et al. 2022, eq. 5 with table 5's sigma_min = 0.002, sigma_max = 80, rho = 7, and N = steps + 1."""
@@ -156,7 +178,11 @@ def levels(grid, steps=None, denoise=True):
 @pytest.mark.parametrize(
     ("call", "kind", "said"),
     [
-        (lambda: levels("linear", 5), InvalidArgument, "grid must be one of uniform, log_snr, karras, got 'linear'"),
+        (
+            lambda: levels("linear", 5),
+            InvalidArgument,
+            "grid must be one of uniform, log_snr, karras, quadratic, linspace, leading, trailing, quad",
+        ),
         (lambda: levels("uniform"), InvalidType, "steps must be given with a named grid"),
         (lambda: levels(grids.karras), InvalidType, "steps must be given with a named grid or a grid function"),
         (lambda: levels("uniform", 0), InvalidArgument, "steps must be at least 1, got steps=0"),
@@ -177,7 +203,7 @@ def levels(grid, steps=None, denoise=True):
         (lambda: levels(torch.tensor([1j])), InvalidType, "got a complex64 tensor"),
         (lambda: levels(torch.tensor([True])), InvalidType, "got a bool tensor"),
         (lambda: levels(0.5), InvalidType, "times must be real, of shape (N,)"),
-        (lambda: levels(None), InvalidType, "grid must be a name (uniform, log_snr, karras), a function"),
+        (lambda: levels(None), InvalidType, "grid must be a name (uniform, log_snr, karras, quadratic), a function"),
         (lambda: levels(["a", "b"]), InvalidType, "grid must be a name"),
         (lambda: levels(lambda sde, steps: torch.tensor([1.0, 0.5]), 5), ScheduleError, "steps must be 2 for 2 times"),
         (lambda: levels(lambda sde, steps: None, 5), InvalidType, "or times, got NoneType None"),

@@ -606,7 +606,11 @@ def test_a_priors_log_prob_is_the_normal_density(event, dtype):
 @every
 def test_the_standard_prior_is_the_published_one(sde):
     """N(0, I) for VP, sub-VP and DDPM's, N(0, sigma_T^2 I) for VE, EDM and any other: Song et al. 2021, appendix C."""
-    std = 1.0 if isinstance(sde, sk.VPSDE | sk.SubVPSDE | sk.CosineSDE | sk.DiscreteVPSDE) else float(sde.sigma(sde.t_max))
+    std = (
+        1.0
+        if isinstance(sde, sk.VPSDE | sk.SubVPSDE | sk.CosineSDE | sk.DiscreteVPSDE)
+        else float(sde.sigma(sde.t_max))
+    )
     x = torch.tensor([[0.3, -40.0]], dtype=F64)
     wanted = Normal(0.0, torch.tensor(std, dtype=F64)).log_prob(x).sum(1)
     torch.testing.assert_close(sde.prior.log_prob(x), wanted, rtol=1e-13, atol=0)

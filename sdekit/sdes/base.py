@@ -17,6 +17,8 @@ from ..errors import InvalidArgument, InvalidType, ScheduleError, UnsupportedCom
 from ..types import Scalar, Time, align, exp, expm1, lincomb, scale, schedule, sqrt
 from .prior import NormalPrior, Prior, brief
 
+STARTING_SNR = 0.01  # up to which a run may start from a prior that knows nothing of the data
+
 EDGE = 1e-6  # how far outside the domain, relative to t_max, a time counts as float32 rounding of its end
 
 
@@ -127,6 +129,15 @@ class SDE(ABC):
     @abstractmethod
     def prior(self) -> Prior:
         """The density at t_max from which sampling starts."""
+
+    def prior_at(self, t: float) -> Prior:
+        """The prior of a run that starts at the time t; raises InvalidArgument where there is none, below t_max."""
+        if t != self.t_max:
+            raise InvalidArgument(
+                f"{type(self).__name__}: a run that starts at t={t:g}, not at t_max={self.t_max:g}, needs x_T: "
+                "the prior is the law at t_max"
+            )
+        return self.prior
 
     def level(self, t: Time | Level, x: Tensor) -> Level:
         """The level at time t (float, () or (B,)) aligned with x; a level is returned as it is.
@@ -338,14 +349,33 @@ class GaussianSDE(SDE):
     @property
     def prior(self) -> Prior:
         """N(alpha_T mean, alpha_T^2 std^2 + sigma_T^2) where ``with_prior`` gave them, else the standard prior."""
+        return self._prior_of(self._end)
+
+    def prior_at(self, t: float) -> Prior:
+        """The prior of a run that starts at the time t: p_t of the data that ``with_prior`` knows.
+
+        Without their moments it is the standard prior, N(0, 1) where the process keeps the variance and N(0, sigma_t^2)
+        else, for as long as it holds: raises InvalidArgument below t_max where alpha^2 / sigma^2 > 0.01.
+        """
+        if t == self.t_max:
+            return self.prior
+        level = self.levels(torch.tensor([t], dtype=torch.float64))[0]
+        if self._data is None and float(level.log_snr) > math.log(STARTING_SNR):
+            raise InvalidArgument(
+                f"{type(self).__name__}: a run that starts at t={t:g}, where alpha^2 / sigma^2 is "
+                f"{math.exp(float(level.log_snr)):.2g} and not at most {STARTING_SNR:g}, needs x_T "
+                "or the data's moments, with_prior(mean, std): the standard prior is not the law there"
+            )
+        return self._prior_of(level)
+
+    def _prior_of(self, level: GaussianLevel) -> Prior:
         if self._data is None:
-            return self._standard_prior()
-        (mean, std), end = self._data, self._end
-        alpha, sigma = float(end.alpha), float(end.sigma)
+            return self._standard_prior(level)
+        (mean, std), alpha, sigma = self._data, float(level.alpha), float(level.sigma)
         return NormalPrior(alpha * mean, (alpha * alpha * std * std + sigma * sigma) ** 0.5)
 
-    def _standard_prior(self) -> Prior:
-        return NormalPrior(0.0, float(self._end.sigma))
+    def _standard_prior(self, level: GaussianLevel) -> Prior:
+        return NormalPrior(0.0, float(level.sigma))
 
     @property
     def _end(self) -> GaussianLevel:

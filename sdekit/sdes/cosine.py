@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import ScheduleError, number
 from ..types import schedule
-from .base import GaussianSDE, check_domain, settle
+from .base import GaussianLevel, GaussianSDE, check_domain, settle
 from .prior import NormalPrior
 
 
@@ -62,5 +62,5 @@ class CosineSDE(GaussianSDE):
         phi = torch.atan2(torch.sqrt(sin * sin + noise), cos * torch.sqrt(torch.sigmoid(log_snr)))
         return ((phi - start) / unit).clamp(self.t_min, self.t_max)
 
-    def _standard_prior(self) -> NormalPrior:
+    def _standard_prior(self, level: GaussianLevel) -> NormalPrior:
         return NormalPrior(0.0, 1.0)

@@ -41,11 +41,14 @@ class DiscreteVESDE(TableSDE):
                 f"DiscreteVESDE: sigmas must be positive, finite and strictly monotone, got {brief(sigmas)}"
             )
         object.__setattr__(self, "sigmas", sigmas)
-        self._tabulate(self.times, len(sigmas))
-        object.__setattr__(self, "_knots", (self.times, sigmas.log(), sigmas))
+        times = self._tabulate(self.times, len(sigmas))
+        # a node below the first level, so that every level ends an interval and keeps its number to the bit
+        logs = sigmas.log()
+        nodes = (*(torch.cat([2 * v[:1] - v[1:2], v]) for v in (times, logs)), torch.cat([sigmas[:1], sigmas]))
+        object.__setattr__(self, "_knots", nodes)
 
     def _kept(self, index: Tensor) -> dict[str, Tensor]:
-        return {"sigmas": self.sigmas[index]}  # type: ignore[index, dict-item]
+        return {"sigmas": self._knots[2][1:][index]}
 
     @schedule
     def alpha(self, t: Tensor) -> Tensor:

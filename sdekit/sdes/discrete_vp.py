@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import ScheduleError
 from ..types import schedule
+from .base import GaussianLevel
 from .prior import NormalPrior
 from .table import TableSDE, brief
 from .tables import accumulated, check_betas, linear
@@ -39,7 +40,7 @@ class DiscreteVPSDE(TableSDE):
     def __post_init__(self) -> None:
         betas = check_betas("DiscreteVPSDE", self.betas)
         object.__setattr__(self, "betas", betas)
-        self._tabulate(self.times, len(betas))
+        times = self._tabulate(self.times, len(betas))
         # -log(alpha_bar), from log1p: a product of 1 - beta in float32 loses sigma where it is small
         spent = accumulated(-torch.log1p(-betas))
         if float(spent[-1]) > 690.0:
@@ -47,7 +48,7 @@ class DiscreteVPSDE(TableSDE):
                 f"DiscreteVPSDE: betas must leave alpha above 1e-150, got alpha = exp(-{0.5 * float(spent[-1]):g})"
             )
         zero = torch.zeros(1, dtype=torch.float64)
-        object.__setattr__(self, "_knots", (torch.cat([zero, self.times]), torch.cat([zero, spent])))
+        object.__setattr__(self, "_knots", (torch.cat([zero, times]), torch.cat([zero, spent])))
 
     def _kept(self, index: Tensor) -> dict[str, Tensor]:
         spent = self._knots[1][1:][index]
@@ -73,7 +74,7 @@ class DiscreteVPSDE(TableSDE):
         """The t with -log(alpha_bar) = log(1 + exp(-log_snr)), of the argument's shape; outside the range, its ends."""
         return self._when(torch.nn.functional.softplus(-log_snr, threshold=700))
 
-    def _standard_prior(self) -> NormalPrior:
+    def _standard_prior(self, level: GaussianLevel) -> NormalPrior:
         return NormalPrior(0.0, 1.0)
 
     def __repr__(self) -> str:

@@ -93,8 +93,7 @@ class LinearSDE(GaussianSDE):
         )  # fmt: skip
         if not found.success or not np.isfinite(found.y).all() or found.y[0].min() < -690.0:
             raise ScheduleError(
-                f"LinearSDE: alpha(t_max) must lie above 1e-300, got log(alpha) = {found.y[0].min():g}; "
-                f"{found.message}"
+                f"LinearSDE: alpha(t_max) must lie above 1e-300, got log(alpha) = {found.y[0].min():g}; {found.message}"
             )
         return found.sol
 

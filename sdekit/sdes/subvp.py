@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..types import schedule
-from .base import GaussianSDE, check_domain, settle
+from .base import GaussianLevel, GaussianSDE, check_domain, settle
 from .prior import NormalPrior
 from .vp import check_betas, solve_linear_beta
 
@@ -53,5 +53,5 @@ class SubVPSDE(GaussianSDE):
         integral = 2 * torch.asinh(0.5 * torch.exp(-0.5 * log_snr))
         return solve_linear_beta(integral, self.beta_min, self.beta_max).clamp(self.t_min, self.t_max)
 
-    def _standard_prior(self) -> NormalPrior:
+    def _standard_prior(self, level: GaussianLevel) -> NormalPrior:
         return NormalPrior(0.0, 1.0)

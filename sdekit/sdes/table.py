@@ -36,8 +36,8 @@ class TableSDE(GaussianSDE, ABC):
     def _kept(self, index: Tensor) -> dict[str, Tensor]:
         """The settings of the table that holds these levels alone."""
 
-    def _tabulate(self, times: Sequence[float] | Tensor | None, n: int) -> None:
-        """Checks the times, (N,) whole numbers that rise from 1 or more; 1 to N unless given."""
+    def _tabulate(self, times: Sequence[float] | Tensor | None, n: int) -> Tensor:
+        """The times where they are (N,) whole numbers that rise from 1 or more; 1 to N unless given; else an error."""
         owner = type(self).__name__
         given = torch.arange(1, n + 1, dtype=torch.float64) if times is None else check_table(owner, "times", times)
         if len(given) != n:
@@ -47,6 +47,7 @@ class TableSDE(GaussianSDE, ABC):
         listed = given.tolist()
         for name, value in (("times", given), ("_listed", listed), ("t_min", listed[0]), ("t_max", listed[-1])):
             object.__setattr__(self, name, value)
+        return given
 
     def _on(self, device: torch.device) -> tuple[Tensor, ...]:
         """The interpolation's nodes on a device, to which they are copied once."""
@@ -77,18 +78,15 @@ class TableSDE(GaussianSDE, ABC):
     def previous(self, level: GaussianLevel) -> GaussianLevel:
         """The next level of the table towards the data; the clean level below the first."""
         if not isinstance(level.t, Tensor):
-            i = bisect_left(self._listed, level.t)
-            return self.levels(self.times[i - 1 : i])[0] if i else self.clean()
+            k = bisect_left(self._listed, level.t)
+            return self.levels(self.times[k - 1 : k])[0] if k else self.clean()
         times = self.times.to(level.t.device)
-        i = torch.searchsorted(times, level.t.contiguous())
-        s = self._level(times[(i - 1).clamp(min=0)])
-        first = i == 0
-        one, zero = torch.ones_like(s.alpha), torch.zeros_like(s.sigma)  # type: ignore[arg-type]
-        t, alpha, sigma, log_snr = (
-            torch.where(first, end, value)  # type: ignore[arg-type]
-            for end, value in ((zero, s.t), (one, s.alpha), (zero, s.sigma), (zero + torch.inf, s.log_snr))
-        )
-        return GaussianLevel(self, t, alpha, sigma, log_snr, lambda: (s.f, s.g2))
+        i: Tensor = torch.searchsorted(times, level.t.contiguous())
+        t = times[(i - 1).clamp(min=0)]
+        first = i.eq(0)
+        alpha, sigma = self.alpha(t).masked_fill(first, 1.0), self.sigma(t).masked_fill(first, 0.0)
+        log_snr = self.log_snr(t).masked_fill(first, torch.inf)
+        return GaussianLevel(self, t.masked_fill(first, 0.0), alpha, sigma, log_snr, lambda: self.rates(t))
 
     def respaced(self, steps: int | Tensor | Sequence[int], spacing: str = "linspace") -> Self:
         """The same process with fewer levels: ``steps`` of a spacing, or the levels at the given indices.
@@ -101,7 +99,9 @@ class TableSDE(GaussianSDE, ABC):
         n, owner = len(self.times), f"{type(self).__name__}.respaced"
         index = spaced(n, steps, spacing) if isinstance(steps, int) else check_table(owner, "steps", steps).long()
         if len(index) < 2 or int(index[0]) < 0 or int(index[-1]) >= n or not bool((index.diff() > 0).all()):
-            raise InvalidArgument(f"{owner}: steps must be 2 or more rising indices in [0, {n - 1}], got {brief(index)}")
+            raise InvalidArgument(
+                f"{owner}: steps must be 2 or more rising indices in [0, {n - 1}], got {brief(index)}"
+            )
         made = dataclasses.replace(self, **self._kept(index), times=self.times[index])  # type: ignore[type-var]
         if self._data is not None:
             object.__setattr__(made, "_data", self._data)

@@ -1,7 +1,7 @@
 """The literature's tables: DDPM's betas, NCSN's sigmas, and which of their levels a shorter run visits.
 
-Betas and sigmas are float64 tensors of shape (N,), from the least noise to the most. A spacing gives the indices, from 0
-to N - 1 and rising, of the levels that a run of fewer steps visits.
+Betas and sigmas are float64 tensors of shape (N,), from the least noise to the most. A spacing gives the indices of the
+levels that a run of fewer steps visits, rising from 0 to N - 1.
 """
 
 from __future__ import annotations
@@ -131,15 +131,16 @@ def quadratic_spacing(n: int, steps: int) -> Tensor:
     Where two would coincide, the later one is moved up to the next level.
     """
     n, steps = _counts("quadratic", n, steps)
-    found = (torch.linspace(0, math.sqrt(0.8 * n), steps, dtype=F64) ** 2).floor().long().clamp(max=n - 1).tolist()
+    last = math.sqrt(0.8 * n)
+    found = (torch.linspace(0 if steps > 1 else last, last, steps, dtype=F64) ** 2).floor().long().tolist()
     for i in range(1, steps):
         found[i] = max(found[i], found[i - 1] + 1)
-    return torch.tensor(found).clamp(max=n - 1) if found[-1] < n else torch.arange(n - steps, n)
+    return torch.tensor(found)
 
 
 SPACINGS: dict[str, Spacing] = {
-    "leading": leading,
     "linspace": linspace,
+    "leading": leading,
     "trailing": trailing,
     "quadratic_leading": quadratic_spacing,
 }

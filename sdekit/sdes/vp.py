@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import ScheduleError, number
 from ..types import schedule
-from .base import GaussianSDE, check_domain, settle
+from .base import GaussianLevel, GaussianSDE, check_domain, settle
 from .prior import NormalPrior
 
 
@@ -55,7 +55,7 @@ class VPSDE(GaussianSDE):
         integral = torch.nn.functional.softplus(-log_snr, threshold=700)
         return solve_linear_beta(integral, self.beta_min, self.beta_max).clamp(self.t_min, self.t_max)
 
-    def _standard_prior(self) -> NormalPrior:
+    def _standard_prior(self, level: GaussianLevel) -> NormalPrior:
         return NormalPrior(0.0, 1.0)
 
 
