@@ -2,12 +2,13 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
 from scipy.special import logsumexp
-from subjects import parametrisations, sdes
+from subjects import rows_and_sdes, sdes
 from torch import nn
 
 import sdekit as sk
@@ -18,7 +19,7 @@ from sdekit.models.parametrisations import INPUTS, LABELS
 F32, F64, BF16 = torch.float32, torch.float64, torch.bfloat16
 
 each_sde = pytest.mark.parametrize("sde", sdes())
-each_row = pytest.mark.parametrize("row", parametrisations())
+each_row_and_sde = pytest.mark.parametrize(("row", "sde"), rows_and_sdes())
 
 
 def generator(seed=0):
@@ -112,8 +113,9 @@ def test_edms_preconditioning_gives_unit_variance():
         (sk.models.Score(), lambda a, s: (0, -1 / s)),
         (ScaledScore(), lambda a, s: (0, -1)),
         (VPrediction(), lambda a, s: (-s, a)),
+        (sk.models.FlowVelocity(), lambda a, s: (-1, 1)),
     ],
-    ids=["eps", "x0", "score", "scaled score", "v"],
+    ids=["eps", "x0", "score", "scaled score", "v", "flow velocity"],
 )
 def test_targets_are_the_papers(row, target):
     """Ho et al. 2020, eq. 14; Song & Ermon 2019, eq. 5; Salimans & Ho 2022: v = alpha eps - sigma x0."""
@@ -121,8 +123,7 @@ def test_targets_are_the_papers(row, target):
         assert row.target(level) == pytest.approx(target(level.alpha, level.sigma), rel=1e-15)
 
 
-@each_sde
-@each_row
+@each_row_and_sde
 def test_scaling_and_target_are_one_convention(row, sde):
     """skip x + out (p x0 + q eps) = x0 for x = alpha x0 + sigma eps, whatever x0 and eps."""
     for level in sde.levels(times(sde)):
@@ -131,6 +132,45 @@ def test_scaling_and_target_are_one_convention(row, sde):
         assert skip * level.alpha + out * p == pytest.approx(1.0, rel=1e-12)
         assert abs(skip * level.sigma + out * q) <= 1e-12 * abs(out * q)
         assert inp > 0
+
+
+def test_a_flow_velocity_on_the_straight_process_is_the_probability_flow():
+    """dx/dt = eps - x0 for x = (1 - t) x0 + t eps: Lipman et al. 2023, eq. 23, with time reversed."""
+    sde = sk.FlowSDE()
+    x0, eps = torch.tensor([[1.0, -2.0]], dtype=F64), torch.tensor([[0.3, 0.7]], dtype=F64)
+    model = Parametrised(lambda x, label: eps - x0, sde, sk.models.FlowVelocity())
+    for t in times(sde).tolist():
+        p = model(sde.perturb(x0, t, eps), t)
+        torch.testing.assert_close(p.velocity, eps - x0, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(p.x0, x0, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("stride", [1, 20])
+def test_a_posterior_mean_is_ddpms_and_its_residual_sohl_dicksteins(stride):
+    """Ho et al. 2020, eq. 7, on the whole table and on a respaced one; and mu = sqrt(1 - beta) x + sqrt(beta) m in
+    Sohl-Dickstein's code, where m is the network's output (arXiv:1503.03585)."""
+    betas = np.linspace(1e-4, 0.02, 1000)
+    whole = sk.DiscreteVPSDE(betas)
+    index = np.arange(0, 1000, stride)
+    sde = whole if stride == 1 else whole.respaced(index)
+    bar = np.cumprod(1 - betas)[index]
+    before = np.concatenate([[1.0], bar[:-1]])
+    beta = 1 - bar / before
+    x0, eps = 0.7, -1.3
+    for k in (0, 1, 2, len(index) // 2, len(index) - 1):
+        level = sde.level(float(index[k] + 1), torch.zeros(1))
+        x = math.sqrt(bar[k]) * x0 + math.sqrt(1 - bar[k]) * eps
+        mu = math.sqrt(before[k]) * beta[k] / (1 - bar[k]) * x0
+        mu += math.sqrt(1 - beta[k]) * (1 - before[k]) / (1 - bar[k]) * x
+        m = (mu - math.sqrt(1 - beta[k]) * x) / math.sqrt(beta[k])
+        for row, wanted in ((sk.models.PosteriorMean(), mu), (sk.models.PosteriorMean(residual=True), m)):
+            p, q = row.target(level)
+            assert p * x0 + q * eps == pytest.approx(wanted, rel=1e-9)
+            assert row.scaling(level).label == float(index[k])
+    rows = sde.level(sde.times, torch.zeros(len(index), 1))
+    p, q = sk.models.PosteriorMean().target(rows)
+    assert bool(torch.isfinite(p).all())
+    assert (float(p[0]), float(q[0])) == (1.0, 0.0)  # below the first level stands x0 itself
 
 
 def test_labels_and_inputs_by_name():
@@ -143,9 +183,10 @@ def test_labels_and_inputs_by_name():
             "log_snr": -2 * math.log(s),
             "ln(sigma/2)": math.log(s / 2),
             "ln(sigma)/4": math.log(s) / 4,
+            "alpha": level.alpha,
         }
         assert {name: LABELS[name](level) for name in known} == pytest.approx(known, abs=1e-12)
-        assert set(LABELS) == set(known)
+        assert set(LABELS) == {*known, "index"}
         assert INPUTS["x"](level) == 1.0
         assert INPUTS["unit"](level) == pytest.approx(1 / math.hypot(level.alpha, level.sigma), rel=1e-14)
         assert Epsilon(label="log_snr", inp="unit").scaling(level)[2:] == pytest.approx(
@@ -190,8 +231,7 @@ def check_views(p, sde, t, x):
     assert {v.shape for v in (p.x0, p.eps, p.score, p.velocity)} == {x.shape}
 
 
-@each_sde
-@each_row
+@each_row_and_sde
 def test_the_views_are_one_belief(row, sde):
     """Song et al. 2021, eq. 13, and Tweedie; for one time and for a time a row; bitwise the same for float and ()."""
     x = randn(3, 2, 2)
@@ -211,8 +251,7 @@ def test_the_views_are_one_belief(row, sde):
                 torch.testing.assert_close(rows, one, rtol=1e-11, atol=1e-11 * float(one.abs().max()))
 
 
-@each_sde
-@each_row
+@each_row_and_sde
 def test_a_time_a_row_is_each_rows_own(row, sde):
     t = times(sde, 4)
     x = randn(4, 3)
@@ -339,18 +378,17 @@ def test_a_thousand_labels_are_distinct_in_a_bfloat16_network():
 
 def test_a_label_is_the_same_for_one_time_and_for_a_time_a_row():
     """Bit for bit: what training shows a network at a time is what sampling shows it there."""
-    for sde in (p.values[0] for p in sdes()):
-        for row in (p.values[0] for p in parametrisations()):
-            network = Wave(F32)
-            model = Parametrised(network, sde, row)
-            for t in times(sde, 7).tolist():
-                model(torch.zeros(2, 1), t)
-                model(torch.zeros(2, 1), torch.full((2,), t, dtype=F64))
-            labels = [label for _, label in network.seen]
-            inputs = [x for x, _ in network.seen]
-            for k in range(0, len(labels), 2):
-                torch.testing.assert_close(labels[k], labels[k + 1], rtol=1.2e-7, atol=0)
-                assert torch.equal(inputs[k], inputs[k + 1])
+    for row, sde in (p.values for p in rows_and_sdes()):
+        network = Wave(F32)
+        model = Parametrised(network, sde, row)
+        for t in times(sde, 7).tolist():
+            model(torch.zeros(2, 1), t)
+            model(torch.zeros(2, 1), torch.full((2,), t, dtype=F64))
+        labels = [label for _, label in network.seen]
+        inputs = [x for x, _ in network.seen]
+        for k in range(0, len(labels), 2):
+            torch.testing.assert_close(labels[k], labels[k + 1], rtol=1.2e-7, atol=0)
+            assert torch.equal(inputs[k], inputs[k + 1])
 
 
 @pytest.mark.parametrize("row", [Karras(sigma_data=2.0), Epsilon(inp="unit")], ids=repr)
@@ -800,3 +838,156 @@ def test_a_model_is_asked_at_noisy_levels_of_floats(model):
 def test_a_mixture_draws_whole_numbers_of_rows():
     with pytest.raises(InvalidArgument, match="n must be at least 0, got n=-1"):
         GaussianMixture(sk.VPSDE(), [1.0], [[0.0]], 1.0).sample(-1, sk.Noise(0))
+
+
+# Learned variances
+
+
+def learned(variance, second, sde, row=None):
+    """A model whose network says 0 and, of the variance, a given number."""
+    network = lambda x, label: torch.cat([torch.zeros_like(x), torch.full_like(x, second)], 1)  # noqa: E731
+    return Parametrised(network, sde, row or Epsilon(label="index"), variance)
+
+
+@pytest.mark.parametrize("stride", [1, 20])
+def test_a_learned_range_is_beta_and_the_posteriors_at_its_ends(stride):
+    """v = 1 gives log(beta), v = -1 log(beta~), and 0 their middle: Nichol & Dhariwal 2021, eq. 15; of the strided step
+    on a respaced table, where beta is 17.9 times the table's own."""
+    betas = np.linspace(1e-4, 0.02, 1000)
+    index = np.arange(0, 1000, stride)
+    sde = sk.DiscreteVPSDE(betas).respaced(index) if stride > 1 else sk.DiscreteVPSDE(betas)
+    bar = np.cumprod(1 - betas)[index]
+    before = np.concatenate([[1.0], bar[:-1]])
+    upper = np.log(1 - bar / before)
+    posterior = (1 - before) / (1 - bar) * (1 - bar / before)
+    posterior[0] = posterior[1]  # their code's posterior_log_variance_clipped
+    lower = np.log(posterior)
+    x = torch.zeros(len(index), 2, dtype=F64)
+    for v, wanted in ((1.0, upper), (-1.0, lower), (0.0, 0.5 * (upper + lower)), (0.5, 0.75 * upper + 0.25 * lower)):
+        found = learned(sk.models.LearnedRange(), v, sde)(x, sde.times).log_var
+        np.testing.assert_allclose(found[:, 0].numpy(), wanted, rtol=1e-9)
+        one = learned(sk.models.LearnedRange(), v, sde)(x, float(sde.times[-1])).log_var
+        np.testing.assert_allclose(one[0].numpy(), wanted[-1], rtol=1e-9)
+    if stride == 20:
+        assert math.exp(float(upper[25])) / betas[500] == pytest.approx(17.9, abs=0.4)
+
+
+def test_a_learned_logit_is_sohl_dicksteins():
+    """beta_reverse = sigmoid(v / sqrt(trajectory_length) + logit(beta_forward)), as their code has it."""
+    betas = np.linspace(1e-3, 0.3, 40)
+    sde = sk.DiscreteVPSDE(betas)
+    for v in (0.0, 2.5, -30.0):
+        found = learned(sk.models.LearnedLogit(), v, sde)(torch.zeros(40, 1, dtype=F64), sde.times).log_var
+        wanted = 1 / (1 + np.exp(-(v / math.sqrt(40) + np.log(betas / (1 - betas)))))
+        np.testing.assert_allclose(found[:, 0].exp().numpy(), wanted, rtol=1e-9)
+
+
+def test_a_variance_follows_a_prediction_and_a_model_through_what_wraps_them():
+    sde = sk.DiscreteVPSDE()
+    model = learned(sk.models.LearnedRange(), 0.3, sde)
+    x, t = torch.zeros(2, 3, dtype=F64), 500.0
+    p = model(x, t)
+    for other in (p.with_x0(x), p.with_eps(x), p.with_score(x)):
+        assert torch.equal(other.log_var, p.log_var)
+    assert model.has_variance
+    assert model.given(y=1).has_variance
+    assert not Parametrised(lambda x, label: x, sde, Epsilon()).has_variance
+    assert Parametrised(lambda x, label: x, sde, Epsilon())(x, t).log_var is None
+
+
+def test_a_learned_variance_that_cannot_be_is_named():
+    x = torch.zeros(3, 2)
+    with pytest.raises(InvalidType, match=r"Parametrised: variance must be one such as LearnedRange\(\), got str"):
+        Parametrised(lambda x, label: x, sk.VPSDE(), Epsilon(), "learned")
+    model = Parametrised(lambda x, label: x, sk.DiscreteVPSDE(), Epsilon(), sk.models.LearnedRange())
+    with pytest.raises(InvalidArgument, match=r"twice the channels of x with a variance, \(3, 4\), got \(3, 2\)"):
+        model(x, 5.0)
+    with pytest.raises(InvalidArgument, match=r"x must be of shape \(B, C, \.\.\.\) with a variance"):
+        model(torch.zeros(3), 5.0)
+    continuous = learned(sk.models.LearnedRange(), 0.0, sk.VPSDE(), Epsilon())
+    with pytest.raises(UnsupportedCombination, match="log_var: needs a process on a table"):
+        continuous(x, 0.5).log_var  # noqa: B018
+
+
+# The exact model of a finite data set
+
+
+@each_sde
+def test_the_empirical_model_is_bayes_rule_over_its_data(sde):
+    """x0 = sum r_i y_i with r proportional to N(x; alpha y_i, sigma^2 I), by plain sums in 60 digits."""
+    data = torch.tensor([[0.3, -1.0], [1.2, 0.4], [-0.7, 0.9]], dtype=F64)
+    model = sk.models.Empirical(sde, data)
+    with mpmath.workdps(60):
+        for level in sde.levels(times(sde, 5)):
+            x = level.alpha * data[:1] + level.sigma * torch.tensor([[0.4, -0.2]], dtype=F64)
+            a, s = mpmath.mpf(level.alpha), mpmath.mpf(level.sigma)
+            point = [mpmath.mpf(v) for v in x[0].tolist()]
+            weights = [
+                mpmath.exp(-sum((u - a * mpmath.mpf(v)) ** 2 for u, v in zip(point, y, strict=True)) / (2 * s * s))
+                for y in data.tolist()
+            ]
+            total = sum(weights)
+            x0 = [
+                sum(w * mpmath.mpf(y[k]) for w, y in zip(weights, data.tolist(), strict=True)) / total for k in (0, 1)
+            ]
+            p = model(x, level)
+            wanted = torch.tensor([[float(v) for v in x0]], dtype=F64)
+            eps = torch.tensor([[float((u - a * v) / s) for u, v in zip(point, x0, strict=True)]], dtype=F64)
+            torch.testing.assert_close(p.x0, wanted, rtol=1e-11, atol=1e-11)
+            torch.testing.assert_close(p.eps, eps, rtol=1e-9, atol=1e-9)
+            log_p = float(mpmath.log(total / (3 * 2 * mpmath.pi * s * s)))
+            assert float(model.log_prob(x, level)[0]) == pytest.approx(log_p, abs=1e-10)
+
+
+def test_the_empirical_model_is_the_limit_of_a_mixture():
+    """A mixture around the data whose variance vanishes; for one time and for a time a row, in pieces or at once."""
+    sde = sk.VPSDE()
+    data = sk.Noise(0).normal((50, 2, 3), stream="data", dtype=F64)
+    model = sk.models.Empirical(sde, data)
+    oracle = GaussianMixture(sde, torch.ones(50), data, 0.0)
+    t = torch.linspace(0.1, 0.9, 7, dtype=F64)
+    x = sk.Noise(1).normal((7, 2, 3), stream="x", dtype=F64)
+    for time in (0.4, t):
+        torch.testing.assert_close(model(x, time).x0, oracle(x, time).x0, rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(model.log_prob(x, time), oracle.log_prob(x, time), rtol=1e-10, atol=1e-10)
+    from sdekit.models import empirical
+
+    many, cells = model(x, t).x0, empirical.CELLS
+    try:
+        empirical.CELLS = 100
+        torch.testing.assert_close(model(x, t).x0, many, rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(model.log_prob(x, 0.4), oracle.log_prob(x, 0.4), rtol=1e-10, atol=1e-10)
+    finally:
+        empirical.CELLS = cells
+
+
+def test_sampling_the_empirical_model_gives_the_data_back():
+    """Every sample is a datum, and each datum has its share: the trained network that does this has learned nothing."""
+    data = torch.tensor([[-2.0, 0.0], [2.0, 0.0], [0.0, 2.0]], dtype=F64)
+    model = sk.models.Empirical(sk.VPSDE(), data)
+    x = sk.sample(model, (600, 2), steps=50, seed=0)
+    distance, nearest = torch.cdist(x, data).min(1)
+    assert float(distance.max()) < 1e-3
+    # 600 draws of 3: a standard deviation of 11.5; 5 of them
+    assert float((torch.bincount(nearest, minlength=3) - 200).abs().max()) < 58
+    drawn = model.sample(3000, sk.Noise(1))
+    assert float((torch.bincount(torch.cdist(drawn, data).argmin(1), minlength=3) - 1000).abs().max()) < 130
+    noisy = model.sample(3000, sk.Noise(2), 0.5)
+    alpha, sigma = float(model.sde.alpha(0.5)), float(model.sde.sigma(0.5))
+    assert float(noisy[:, 0].var()) == pytest.approx(alpha**2 * 8 / 3 + sigma**2, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "said"),
+    [
+        (torch.zeros(0, 2), InvalidArgument, "Empirical: data must hold at least one row"),
+        (torch.zeros(3, 2, dtype=torch.int64), InvalidType, "Empirical: data must be of a floating-point dtype"),
+        (torch.full((2, 2), math.nan), InvalidArgument, "Empirical: data must be finite"),
+        ([[1.0]], InvalidType, "Empirical: data must be a tensor"),
+    ],
+)
+def test_data_that_are_none_have_no_empirical_model(data, kind, said):
+    with pytest.raises(kind, match=said):
+        sk.models.Empirical(sk.VPSDE(), data)
+    with pytest.raises(InvalidArgument, match=r"Empirical: x must be of shape \(B, \*\(2,\)\), got \(3, 3\)"):
+        sk.models.Empirical(sk.VPSDE(), torch.zeros(1, 2))(torch.zeros(3, 3), 0.5)

@@ -1,21 +1,39 @@
 """Score models: networks with their parametrisations, and exact models."""
 
 from .base import GaussianPrediction, Given, Prediction, ScoreModel, ScorePrediction
+from .empirical import Empirical
 from .function import FromFunction
 from .mixture import GaussianMixture
-from .parametrisations import X0, Epsilon, Karras, Parametrisation, ScaledScore, Scaling, Score, VPrediction
+from .parametrisations import (
+    X0,
+    Epsilon,
+    FlowVelocity,
+    Karras,
+    Parametrisation,
+    PosteriorMean,
+    ScaledScore,
+    Scaling,
+    Score,
+    VPrediction,
+)
 from .parametrised import Parametrised
+from .variances import LearnedLogit, LearnedRange, Variance
 
 __all__ = [
     "X0",
+    "Empirical",
     "Epsilon",
+    "FlowVelocity",
     "FromFunction",
     "GaussianMixture",
     "GaussianPrediction",
     "Given",
     "Karras",
+    "LearnedLogit",
+    "LearnedRange",
     "Parametrisation",
     "Parametrised",
+    "PosteriorMean",
     "Prediction",
     "ScaledScore",
     "Scaling",
@@ -23,4 +41,5 @@ __all__ = [
     "ScoreModel",
     "ScorePrediction",
     "VPrediction",
+    "Variance",
 ]

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidArgument, InvalidType, UnsupportedCombination, describe
 from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
+from ..sdes.table import table
 from ..types import Scalar, Time, lincomb, scale
+
+Spread: TypeAlias = Callable[[GaussianLevel], Tensor]
 
 
 class Prediction(ABC):
     """What a model believes of x_t = x: one belief, readable in every convention.
 
-    ``x`` is the noisy data, (B, *event), ``level`` where it stands, and ``log_var`` a learned log-variance of the
-    reverse step where the model has one, else None. Each view has the shape and dtype of x.
+    ``x`` is the noisy data, (B, *event), and ``level`` where it stands. Each view has the shape and dtype of x.
     """
 
     x: Tensor
     level: Level
-    log_var: Tensor | None = None
+    spread: Spread | None = None
+    """The learned log-variance of the reverse step to a level, where the model has one."""
+
+    @property
+    def log_var(self) -> Tensor | None:
+        """The learned log-variance of the reverse step to the table's level before; None where there is none.
+
+        Raises UnsupportedCombination for a learned variance on a process without a table: ask ``spread`` for a level.
+        """
+        if self.spread is None:
+            return None
+        process = table("log_var", self.level.sde)
+        return self.spread(process.previous(self.level))  # type: ignore[arg-type]
 
     @property
     @abstractmethod
@@ -62,19 +76,19 @@ class GaussianPrediction(Prediction):
     cancels where sigma is small.
     """
 
-    __slots__ = ("level", "log_var", "p", "q", "value", "x")
+    __slots__ = ("level", "p", "q", "spread", "value", "x")
 
     level: GaussianLevel
 
     def __init__(
-        self, x: Tensor, level: GaussianLevel, value: Tensor, p: Scalar, q: Scalar, log_var: Tensor | None = None
+        self, x: Tensor, level: GaussianLevel, value: Tensor, p: Scalar, q: Scalar, spread: Spread | None = None
     ):
         self.x = x
         self.level = level
         self.value = value
         self.p = p
         self.q = q
-        self.log_var = log_var
+        self.spread = spread
 
     def mix(self, a: Scalar, b: Scalar) -> Tensor:
         """a x0 + b eps, its coefficients formed before they meet a tensor."""
@@ -107,15 +121,15 @@ class GaussianPrediction(Prediction):
 
     def with_x0(self, x0: Tensor) -> GaussianPrediction:
         """The prediction of another x0 at the same x; eps, score and velocity follow."""
-        return GaussianPrediction(self.x, self.level, x0, 1.0, 0.0, self.log_var)
+        return GaussianPrediction(self.x, self.level, x0, 1.0, 0.0, self.spread)
 
     def with_eps(self, eps: Tensor) -> GaussianPrediction:
         """The prediction of another eps at the same x; x0, score and velocity follow."""
-        return GaussianPrediction(self.x, self.level, eps, 0.0, 1.0, self.log_var)
+        return GaussianPrediction(self.x, self.level, eps, 0.0, 1.0, self.spread)
 
     def with_score(self, score: Tensor) -> GaussianPrediction:
         """The prediction of another score at the same x; x0, eps and velocity follow."""
-        return GaussianPrediction(self.x, self.level, score, 0.0, -1.0 / self.level.sigma, self.log_var)
+        return GaussianPrediction(self.x, self.level, score, 0.0, -1.0 / self.level.sigma, self.spread)
 
 
 class ScorePrediction(Prediction):
@@ -154,6 +168,8 @@ class ScoreModel(nn.Module, ABC):
     evaluations: int = 1
     divisible: bool = True
     """Whether it may be asked for some rows of its batch alone, by ``rows``."""
+    has_variance: bool = False
+    """Whether its predictions have a learned variance of the reverse step."""
 
     @abstractmethod
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
@@ -196,6 +212,8 @@ class Given(ScoreModel):
         self.model = model
         self.sde = model.sde
         self.evaluations = model.evaluations
+        self.divisible = model.divisible
+        self.has_variance = model.has_variance
         self._condition = condition
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from ..errors import InvalidType, describe, number, one_of
 from ..sdes.base import GaussianLevel
-from ..types import Scalar, sqrt
+from ..sdes.table import table
+from ..types import Scalar, exp, expm1, sqrt
 
 Schedule = Callable[[GaussianLevel], Scalar]
 
@@ -23,14 +24,27 @@ LABELS: dict[str, Schedule] = {
     "log_snr": lambda level: level.log_snr,
     "ln(sigma/2)": lambda level: -0.5 * level.log_snr - math.log(2),
     "ln(sigma)/4": lambda level: -0.125 * level.log_snr,
+    "alpha": lambda level: level.alpha,
 }
-"""What the network is told of the level, by name; sigma here is the noise level sigma / alpha."""
+"""What the network is told of the level, by name; sigma here is the noise level sigma / alpha.
+
+``"alpha"`` is WaveGrad's continuous noise level sqrt(alpha_bar) (Chen et al. 2021, arXiv:2009.00713), and ``"index"``
+a table's t - 1: 0 for its least noise, as networks trained on a table expect.
+"""
 
 INPUTS: dict[str, Schedule] = {
     "x": lambda level: 1.0,
     "unit": lambda level: 1.0 / sqrt(level.alpha * level.alpha + level.sigma * level.sigma),
 }
 """What x is multiplied by before the network sees it, by name: nothing, or what gives unit variance to unit data."""
+
+
+def _index(level: GaussianLevel) -> Scalar:
+    table("label: 'index'", level.sde)
+    return level.t - 1.0
+
+
+LABELS["index"] = _index
 
 
 class Scaling(NamedTuple):
@@ -47,8 +61,8 @@ class Parametrisation(ABC):
     """What a network's output means: F(inp x, label) estimates p x0 + q eps.
 
     ``label`` names what the network is told of the level (``"t"``, ``"log_snr"``, ``"ln(sigma/2)"``,
-    ``"ln(sigma)/4"``) and ``inp`` what x is multiplied by (``"x"``: nothing, ``"unit"``: 1 / sqrt(alpha^2 +
-    sigma^2)); either may be a function of the level.
+    ``"ln(sigma)/4"``, ``"alpha"``, ``"index"``) and ``inp`` what x is multiplied by (``"x"``: nothing, ``"unit"``:
+    1 / sqrt(alpha^2 + sigma^2)); either may be a function of the level.
     """
 
     label: str | Schedule = "t"
@@ -128,6 +142,52 @@ class VPrediction(Parametrisation):
     def target(self, level: GaussianLevel) -> tuple[Scalar, Scalar]:
         """(-sigma, alpha)."""
         return -level.sigma, level.alpha
+
+
+@dataclass(frozen=True)
+class FlowVelocity(Parametrisation):
+    """The network estimates eps - x0, the velocity of the straight line from data to noise.
+
+    (Lipman et al. 2023, eq. 23, arXiv:2210.02747, with time from the data to the noise; Liu et al. 2023, eq. 1,
+    arXiv:2209.03003.) On FlowSDE it is the probability flow's dx/dt itself.
+    """
+
+    def target(self, level: GaussianLevel) -> tuple[Scalar, Scalar]:
+        """(-1, 1)."""
+        return -1.0, 1.0
+
+
+@dataclass(frozen=True)
+class PosteriorMean(Parametrisation):
+    """The network estimates the mean mu of the reverse step to the level before, on a process with a table.
+
+    mu = E[x_s | x_t, x_0 = x0(x_t)] with s the table's level before t, and x0 itself at the first level.
+    ``residual``: Sohl-Dickstein's own form, (mu - (alpha_t / alpha_s) x) / std(x_t | x_s).
+
+    Ho et al. 2020, eq. 7 and 8 (arXiv:2006.11239); Sohl-Dickstein et al. 2015, eq. 27, and its residual form in their
+    code (arXiv:1503.03585). On a respaced table mu is that of the respaced step. Raises UnsupportedCombination for a
+    process without a table.
+    """
+
+    residual: bool = False
+    label: str | Schedule = "index"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.residual, bool):
+            raise InvalidType(f"PosteriorMean: residual must be True or False, got {describe(self.residual)}")
+
+    def target(self, level: GaussianLevel) -> tuple[Scalar, Scalar]:
+        """(a + b alpha, b sigma) of mu = a x0 + b x; with ``residual`` b less alpha_t / alpha_s, and both over std."""
+        t, s = level, table("PosteriorMean", level.sde).previous(level)
+        gap = t.log_snr - s.log_snr
+        ratio = s.alpha / t.alpha
+        a, b = -s.alpha * expm1(gap), ratio * exp(gap)
+        if not self.residual:
+            return a + b * t.alpha, b * t.sigma
+        std = t.sigma * sqrt(-expm1(gap))
+        b = b - 1.0 / ratio
+        return (a + b * t.alpha) / std, b * t.sigma / std
 
 
 @dataclass(frozen=True)

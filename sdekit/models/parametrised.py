@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InvalidType, describe
+from ..errors import InvalidArgument, InvalidType, describe
 from ..sdes.base import SDE, GaussianSDE, Level
 from ..types import Time, scale
+from . import variances
 from .base import GaussianPrediction, ScoreModel, check_output, gaussian, gaussian_level
 from .parametrisations import Parametrisation, check
+from .variances import Variance
 
 
 class Parametrised(ScoreModel):
@@ -23,7 +26,8 @@ class Parametrised(ScoreModel):
 
     ``network`` is a torch module (or any callable) that takes x of shape (B, *event) and labels of shape (B,) and
     returns the shape of x. It is called in its own dtype, with labels in float32 at least; the prediction has the
-    dtype of x.
+    dtype of x. With a ``variance``, such as LearnedRange(), it returns twice the channels, (B, 2 C, ...): what it
+    estimates, and then what it knows of the variance of the reverse step (Nichol & Dhariwal 2021, section 3.1).
 
     Raises InvalidType for a network that cannot be called, UnsupportedCombination for a process without alpha and
     sigma, and InvalidArgument where the network's output has another shape than x.
@@ -31,7 +35,13 @@ class Parametrised(ScoreModel):
 
     sde: GaussianSDE
 
-    def __init__(self, network: nn.Module | Callable[..., Tensor], sde: SDE, parametrisation: Parametrisation):
+    def __init__(
+        self,
+        network: nn.Module | Callable[..., Tensor],
+        sde: SDE,
+        parametrisation: Parametrisation,
+        variance: Variance | None = None,
+    ):
         super().__init__()
         if not callable(network):
             raise InvalidType(
@@ -39,6 +49,8 @@ class Parametrised(ScoreModel):
             )
         self.sde = gaussian("Parametrised", sde)
         self.parametrisation = check(parametrisation)
+        self.variance = None if variance is None else variances.check(variance)
+        self.has_variance = variance is not None
         self.network = network
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> GaussianPrediction:
@@ -53,8 +65,13 @@ class Parametrised(ScoreModel):
             labels = label.reshape(-1).to(wide)
         else:
             labels = torch.full(x.shape[:1], label, dtype=wide, device=x.device)
-        output = check_output("Parametrised", self.network(inputs, labels, **condition), x)
-        return GaussianPrediction(x, level, output.to(x.dtype), *row.target(level))
+        output = self.network(inputs, labels, **condition)
+        if self.variance is None:
+            output = check_output("Parametrised", output, x)
+            return GaussianPrediction(x, level, output.to(x.dtype), *row.target(level))
+        value, second = _halves(output, x)
+        spread = functools.partial(self.variance.log_var, second.to(x.dtype), level)
+        return GaussianPrediction(x, level, value.to(x.dtype), *row.target(level), spread)
 
     def _network_dtype(self, x: Tensor) -> torch.dtype:
         if isinstance(self.network, nn.Module):
@@ -65,4 +82,19 @@ class Parametrised(ScoreModel):
 
     def extra_repr(self) -> str:
         """The process and the parametrisation."""
-        return f"sde={self.sde}, parametrisation={self.parametrisation}"
+        variance = "" if self.variance is None else f", variance={self.variance}"
+        return f"sde={self.sde}, parametrisation={self.parametrisation}{variance}"
+
+
+def _halves(output: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The two halves of a network's channels, each of the shape of x, or a named error."""
+    if x.ndim < 2:
+        raise InvalidArgument(f"Parametrised: x must be of shape (B, C, ...) with a variance, got {tuple(x.shape)}")
+    wanted = (x.shape[0], 2 * x.shape[1], *x.shape[2:])
+    if not isinstance(output, Tensor) or output.shape != wanted:
+        given = tuple(output.shape) if isinstance(output, Tensor) else describe(output)
+        raise InvalidArgument(
+            f"Parametrised: the network must return twice the channels of x with a variance, {wanted}, got {given}"
+        )
+    value, second = output.chunk(2, 1)
+    return value, second

@@ -22,6 +22,7 @@ class Counted(ScoreModel):
         self.sde = model.sde
         self.evaluations = model.evaluations
         self.divisible = model.divisible
+        self.has_variance = model.has_variance
         self.count = rows
         self.index = index
         self.tally = Tally() if tally is None else tally
@@ -75,6 +76,7 @@ class Whole(ScoreModel):
         self.model = model
         self.sde = model.sde
         self.evaluations = model.evaluations
+        self.has_variance = model.has_variance
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
         """The model's prediction."""

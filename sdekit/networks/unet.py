@@ -86,8 +86,9 @@ class UNet(nn.Module):
 
     Level k has `width * multipliers[k]` channels; `attention` lists levels, 0 the finest; `size` (an int, or one a
     dimension), where given, is what x must measure; `dims` is 1, 2 or 3.
-    x: (B, channels, *size); label: (B,); y: (B,) integers, or None for "no class". Returns the shape of x. Raises
-    ValueError, naming the argument, for numbers out of range and for shapes that do not fit.
+    x: (B, channels, *size); label: (B,); y: (B,) integers, or None for "no class". Returns the shape of x; with
+    ``outputs`` = 2, as a learned variance needs, twice its channels. Raises ValueError, naming the argument, for
+    numbers out of range and for shapes that do not fit.
     """
 
     def __init__(
@@ -101,12 +102,14 @@ class UNet(nn.Module):
         classes: int = 0,
         dropout: float = 0.0,
         dims: int = 2,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         channels, width = whole("UNet", "channels", channels, 1), whole("UNet", "width", width, 4)
         multipliers = wholes("UNet", "multipliers", multipliers, 1)
         attention = wholes("UNet", "attention", attention, 0)
         blocks, classes = whole("UNet", "blocks", blocks, 1), whole("UNet", "classes", classes, 0)
+        outputs = whole("UNet", "outputs", outputs, 1)
         if not multipliers:
             raise ValueError("UNet: multipliers must name at least one level, got []")
         if max(attention, default=0) >= len(multipliers):
@@ -129,6 +132,7 @@ class UNet(nn.Module):
             "classes": classes,
             "dropout": float(dropout),
             "dims": dims,
+            "outputs": outputs,
         }
         conv, widths = CONVOLUTIONS[dims], [width * m for m in multipliers]
         block = partial(Block, conv, embedding=4 * width, dropout=dropout)
@@ -145,10 +149,10 @@ class UNet(nn.Module):
                 self.up.insert(0, block(2 * outer, outer, attend=level in attention))
             inner = outer
         self.middle = block(inner, inner, attend=len(widths) - 1 in attention)
-        self.head = nn.Sequential(norm(widths[0]), nn.SiLU(), zero(conv(widths[0], channels, 3, padding=1)))
+        self.head = nn.Sequential(norm(widths[0]), nn.SiLU(), zero(conv(widths[0], outputs * channels, 3, padding=1)))
 
     def forward(self, x: Tensor, label: Tensor, y: Tensor | None = None) -> Tensor:
-        """F(x, label, y), of the shape of x."""
+        """F(x, label, y), of the shape of x, or with ``outputs`` times its channels."""
         channels, size, blocks, dims = (self.config[name] for name in ("channels", "size", "blocks", "dims"))
         event = ", ".join(map(str, [channels, *(size or "DHW"[-dims:])]))
         fits = x.ndim == dims + 2 and x.shape[1] == channels and (size is None or list(x.shape[2:]) == size)

@@ -16,6 +16,7 @@ from .. import models, networks, sdes
 from ..errors import InvalidArgument, InvalidType, describe, one_of
 from ..models.parametrisations import Parametrisation
 from ..models.parametrised import Parametrised
+from ..models.variances import Variance
 from ..sdes.base import SDE
 from .generators import seeded
 
@@ -24,6 +25,7 @@ PARTS: dict[str, tuple[ModuleType, type]] = {
     "parametrisation": (models, Parametrisation),
     "network": (networks, nn.Module),
 }
+OPTIONAL: dict[str, tuple[ModuleType, type]] = {"variance": (models, Variance)}
 """Where the classes of each part come from: what these modules export, and nothing else is ever imported."""
 
 
@@ -43,7 +45,8 @@ def split(model: object) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"to_config: model must be a Parametrised, such as sdekit.ddpm(network), got {describe(model)}"
         )
     tensors: dict[str, Tensor] = {}
-    config = {name: _describe(name, getattr(model, name), tensors) for name in PARTS}
+    parts = [*PARTS, *(name for name in OPTIONAL if getattr(model, name) is not None)]
+    config = {name: _describe(name, getattr(model, name), tensors) for name in parts}
     prior = getattr(model.sde, "_data", None)
     if prior is not None:
         values = zip(("mean", "std"), prior, strict=True)
@@ -59,11 +62,11 @@ def from_config(
     ``tensors``: those that the object refers to by name, where it does. Raises InvalidArgument or InvalidType, naming
     the entry, for an object that describes no model; and the errors of the classes themselves.
     """
-    if not isinstance(config, Mapping) or set(config) != set(PARTS):
+    if not isinstance(config, Mapping) or set(config) - set(OPTIONAL) != set(PARTS):
         raise InvalidArgument(f"from_config: config must hold {', '.join(PARTS)}, got {describe(config)}")
     with seeded(seed):
-        built = {name: _build(name, config[name], tensors or {}) for name in PARTS}
-    return Parametrised(built["network"], built["sde"], built["parametrisation"])
+        built = {name: _build(name, part, tensors or {}) for name, part in config.items()}
+    return Parametrised(built["network"], built["sde"], built["parametrisation"], built.get("variance"))
 
 
 def _describe(part: str, value: Any, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _choices(part: str) -> dict[str, type]:
-    module, base = PARTS[part]
+    module, base = {**PARTS, **OPTIONAL}[part]
     exported = {name: getattr(module, name) for name in module.__all__}
     return {
         name: value
