@@ -80,6 +80,9 @@ def reference(solver, sde, times):
                 vp = isinstance(sde, sk.VPSDE)
                 g2 = gained(sde, times[i], times[i + 1]) if vp else st**2 - (at / as_) ** 2 * ss**2
                 rows = (2 - at / as_) * rows - g2 * eps / st + np.sqrt(g2) * z
+            case Ancestral(variance="upper"):  # Ho et al. 2020, section 3.2: sigma_t^2 = beta_t
+                x0_part = as_ * x0 + at * ss**2 / (as_ * st**2) * (rows - at * x0)
+                rows = x0_part + np.sqrt(st**2 - (at / as_) ** 2 * ss**2) * z
             case Ancestral() | DDIM(eta=1.0):
                 if isinstance(sde, sk.VPSDE):  # Ho et al. 2020, eq. 7: beta_i, and 1 - alpha_bar = sigma^2
                     beta = gained(sde, times[i], times[i + 1])
@@ -116,6 +119,7 @@ WITH_REFERENCE = [
     EulerMaruyama(),
     ReverseDiffusion(),
     Ancestral(),
+    Ancestral("upper"),
     DDIM(),
     DDIM(eta=1.0),
     Heun(),
@@ -181,9 +185,11 @@ def test_ddpm_and_ncsn_are_one_process(solver):
         assert float((a - b).abs().max()) <= 1e-12 * max(1.0, float(b.abs().max()))
 
 
-@pytest.mark.parametrize("solver", [EulerMaruyama(), ReverseDiffusion(), ProbabilityFlow(ode.Euler())], ids=repr)
+@pytest.mark.parametrize(
+    "solver", [EulerMaruyama(), ReverseDiffusion(), ProbabilityFlow(ode.Euler()), Ancestral("upper")], ids=repr
+)
 def test_solvers_in_time_are_not_one_process(solver):
-    """The negative control: methods in t step differently on VP and on VE, and the docs say so."""
+    """The negative control: methods in t, and the upper variance, differ on VP and on VE, and the docs say so."""
     vp, ve = sk.VPSDE(), sk.VESDE(sigma_min=0.002, sigma_max=160.0)
     log_snr = torch.linspace(-9.5, 9.0, 30, dtype=F64)
     ends = []
@@ -226,7 +232,9 @@ def test_deterministic_solvers_converge_with_their_order_on_the_probability_flow
         assert slope(errors, steps) >= solver.order - 0.15, errors
 
 
-@pytest.mark.parametrize("solver", [EulerMaruyama(), ReverseDiffusion(), Ancestral(), DDIM(1.0), DDIM(0.5)], ids=repr)
+@pytest.mark.parametrize(
+    "solver", [EulerMaruyama(), ReverseDiffusion(), Ancestral(), Ancestral("upper"), DDIM(1.0), DDIM(0.5)], ids=repr
+)
 @pytest.mark.parametrize("sde", sdes())
 def test_stochastic_solvers_converge_with_their_weak_order(sde, solver):
     """Exact mean and variance of eight Gaussians at t_min, at least order 1 less 0.15 on log-SNR grids."""

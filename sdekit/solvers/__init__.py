@@ -1,6 +1,7 @@
 """Solvers: each is one step over an interval, ``step(model, state, s, noise) -> state``."""
 
 from .ancestral import Ancestral
+from .annealed_langevin import AnnealedLangevin
 from .base import GaussianSolver, Solver, State
 from .ddim import DDIM
 from .dpm_solver import DPMSolver
@@ -14,6 +15,7 @@ from .reverse_diffusion import ReverseDiffusion
 __all__ = [
     "DDIM",
     "Ancestral",
+    "AnnealedLangevin",
     "DPMSolver",
     "EulerMaruyama",
     "GaussianSolver",
