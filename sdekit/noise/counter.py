@@ -29,7 +29,16 @@ def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[An
     for _ in range(10):
         # the product's 64 bits are right whether or not int64 reads the top one as a sign
         p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57
-        c0, c1, c2, c3 = ((p1 >> 32) & MASK) ^ c1 ^ k0, p1 & MASK, ((p0 >> 32) & MASK) ^ c3 ^ k1, p0 & MASK
+        h0, h1 = p0 >> 32, p1 >> 32
+        # in place, where a tensor is this round's own
+        h0 &= MASK
+        h1 &= MASK
+        p0 &= MASK
+        p1 &= MASK
+        h0, h1 = h0 ^ c3, h1 ^ c1
+        h0 ^= k1
+        h1 ^= k0
+        c0, c1, c2, c3 = h1, p1, h0, p0
         k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
     return c0, c1, c2, c3
 
@@ -39,11 +48,19 @@ def inverse_normal_cdf(u: Tensor) -> Tensor:
     q = u - 0.5
     r = 0.180625 - q * q
     centre = q * _horner(r, CENTRE[0]) / _horner(r, CENTRE[1])
-    tail = torch.sqrt(-_log(torch.minimum(u, 1.0 - u)))
-    near = _horner(tail - 1.6, NEAR[0]) / _horner(tail - 1.6, NEAR[1])
-    far = _horner(tail - 5.0, FAR[0]) / _horner(tail - 5.0, FAR[1])
-    outer = torch.where(tail <= 5.0, near, far)
-    return torch.where(q.abs() <= 0.425, centre, torch.where(q < 0, -outer, outer))
+    if u.device.type != "cpu":
+        return torch.where(q.abs() <= 0.425, centre, _tail(u, q))
+    # the same numbers: on the host, where asking costs nothing, the tails alone go on
+    outer = q.abs() > 0.425
+    return centre.masked_scatter_(outer, _tail(u[outer], q[outer])) if bool(outer.any()) else centre
+
+
+def _tail(u: Tensor, q: Tensor) -> Tensor:
+    root = torch.sqrt(-_log(torch.minimum(u, 1.0 - u)))
+    near = _horner(root - 1.6, NEAR[0]) / _horner(root - 1.6, NEAR[1])
+    far = _horner(root - 5.0, FAR[0]) / _horner(root - 5.0, FAR[1])
+    z = torch.where(root <= 5.0, near, far)
+    return torch.where(q < 0, -z, z)
 
 
 def _log(x: Tensor) -> Tensor:
@@ -59,7 +76,7 @@ def _log(x: Tensor) -> Tensor:
 def _horner(x: Tensor, coefficients: Sequence[float]) -> Tensor:
     value = torch.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
-        value = value * x + c
+        value.mul_(x).add_(c)
     return value
 
 
