@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors, grids, losses, models, networks, noise, ode, sdes, solvers, types
 from .likelihood import Exact, Hutchinson, Likelihood, decode, encode, log_likelihood
-from .noise import KeyedNoise, Noise
+from .noise import BrownianPath, KeyedNoise, Noise
 from .presets import ddpm, edm, ncsn
 from .sampling import Samples, sample, trajectory
 from .sdes import EDMSDE, SDE, VESDE, VPSDE, GaussianLevel, GaussianSDE, Level, SubVPSDE
@@ -39,6 +39,7 @@ __all__ = [
     "SDE",
     "VESDE",
     "VPSDE",
+    "BrownianPath",
     "Exact",
     "GaussianLevel",
     "GaussianSDE",

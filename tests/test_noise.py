@@ -31,7 +31,7 @@ KNOWN = [  # Random123 1.14, tests/kat_vectors, philox4x32 10: counter, key, ans
 ]
 
 LEVELS = sk.VPSDE().levels(torch.tensor([0.9, 0.5, 0.4], dtype=F64))
-SOURCES = pytest.mark.parametrize("source", [sk.Noise, sk.KeyedNoise])
+SOURCES = pytest.mark.parametrize("source", [sk.Noise, sk.KeyedNoise, sk.BrownianPath])
 
 
 def path(noise, n, d=4, dtype=F64, t=LEVELS[0], s=LEVELS[1], stream="path"):

@@ -5,11 +5,13 @@ s and t, scaled to a standard normal; corrector, churn, prior, loss and probe dr
 
 - :class:`Noise`: fast, batch-wide, independent draws from one torch generator a device.
 - :class:`KeyedNoise`: counter-based; what a row receives depends on (seed, id, interval, stream) and on nothing else.
+- :class:`BrownianPath`: keyed, and the increments of one path a row: they add up over intervals.
 """
 
 from .checks import Seed, check_noise, fold
 from .counter import inverse_normal_cdf, philox
 from .generator import Noise
 from .keyed import KeyedNoise
+from .path import BrownianPath
 
-__all__ = ["KeyedNoise", "Noise", "Seed", "check_noise", "fold", "inverse_normal_cdf", "philox"]
+__all__ = ["BrownianPath", "KeyedNoise", "Noise", "Seed", "check_noise", "fold", "inverse_normal_cdf", "philox"]

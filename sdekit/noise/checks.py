@@ -15,10 +15,14 @@ Seed = int | Sequence[int]
 """A seed: an integer, or several, such as (seed, step), folded into one."""
 
 
-def check_noise(owner: str, noise: object) -> None:
-    """Raises InvalidType unless the value can be asked for draws, ``noise(x, t, s)``."""
+def check_noise(owner: str, noise: object, rows: int | None = None) -> None:
+    """Raises InvalidType unless the value can be asked for draws, ``noise(x, t, s)``; and InvalidArgument unless its
+    ids, where it has any, are as many as the rows."""
     if not callable(noise) or isinstance(noise, type):
         raise InvalidType(f"{owner}: noise must be a source such as Noise(seed=0), got {describe(noise)}")
+    ids = getattr(noise, "ids", None)
+    if rows is not None and ids is not None and len(ids) != rows:
+        raise InvalidArgument(f"{owner}: ids must name every row, got {len(ids)} ids for {rows} rows")
 
 
 def fold(seed: Seed) -> int:
