@@ -18,6 +18,7 @@ from .noise import BrownianPath, KeyedNoise, Noise
 from .presets import ddpm, edm, ncsn
 from .sampling import Samples, sample, trajectory
 from .sdes import EDMSDE, SDE, VESDE, VPSDE, GaussianLevel, GaussianSDE, Level, SubVPSDE
+from .simulation import langevin, simulate
 
 if TYPE_CHECKING:
     from . import data, metrics, plots, training
@@ -57,6 +58,7 @@ __all__ = [
     "encode",
     "errors",
     "grids",
+    "langevin",
     "log_likelihood",
     "losses",
     "metrics",
@@ -68,6 +70,7 @@ __all__ = [
     "plots",
     "sample",
     "sdes",
+    "simulate",
     "solvers",
     "training",
     "trajectory",
