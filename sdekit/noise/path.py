@@ -43,7 +43,7 @@ class BrownianPath:
     the node of level l = 0, ..., 31 that holds u and hat_l rises from 0 at its ends to 1 at its midpoint. The law is
     Brownian at the nodes, and linear between neighbours, d = 2^(k - 32) apart: a draw's variance is 1 - d / (2 (c_t -
     c_s)) at least where the interval is longer than d. An empty interval gives 0.
-    (Lévy 1948; Li et al. 2020, section 4, arXiv:2001.01328; Jelinčič et al. 2024, arXiv:2405.06464.)
+    (Lévy 1948; Li et al. 2020, arXiv:2001.01328; Jelinčič et al. 2024, arXiv:2405.06464.)
 
     A row's path depends on (seed, id) alone, bit for bit, as :class:`KeyedNoise`'s draws do; every stream but
     ``"path"``, and ``normal``, ``uniform`` and ``rademacher``, are that source's. The ends of the last interval are
