@@ -316,3 +316,16 @@ def test_every_solver_samples_on_a_path_and_a_row_is_the_same_bits_in_any_split(
         assert torch.equal(sk.sample(model, (len(ids), 2), noise=sk.BrownianPath(3, ids), **settings), everyone[ids])
     plain = sk.sample(model, (70, 2), solver=solver, steps=steps, noise=sk.BrownianPath(3))
     torch.testing.assert_close(plain, everyone, rtol=1e-3, atol=1e-3)
+
+
+def test_two_processes_of_the_same_noise_levels_see_one_path():
+    """Ancestral sampling on VP and on VE, times matched in log-SNR: x / alpha agree to 1e-8, where keyed draws, whose
+    names are times, do not."""
+    vp, ve = sk.VPSDE(t_min=1e-2), sk.VESDE(sigma_min=0.002, sigma_max=200.0)
+    times = sk.grids.log_snr(vp, 12)
+    start = vp.prior.sample((6, 8), sk.Noise(0), dtype=F64)
+    for source, same in ((sk.BrownianPath, True), (sk.KeyedNoise, False)):
+        a = last(sk.trajectory(gaussians(vp), Ancestral(), start, times, source(3), denoise=False))
+        there = ve.time_at(vp.log_snr(times))
+        b = last(sk.trajectory(gaussians(ve), Ancestral(), start / vp.alpha(vp.t_max), there, source(3), denoise=False))
+        assert (float((a.x / a.level.alpha - b.x).abs().max()) < 1e-8) == same
