@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors, grids, losses, models, networks, noise, ode, sdes, solvers, types
 from .likelihood import Exact, Hutchinson, Likelihood, decode, encode, log_likelihood
-from .noise import KeyedNoise, Noise
+from .noise import BrownianPath, KeyedNoise, Noise
 from .presets import ddpm, edm, ncsn
 from .sampling import Samples, sample, trajectory
 from .sdes import (
@@ -33,6 +33,7 @@ from .sdes import (
     SubVPSDE,
     TableSDE,
 )
+from .simulation import langevin, simulate
 
 if TYPE_CHECKING:
     from . import data, metrics, plots, training
@@ -57,6 +58,7 @@ __all__ = [
     "CosineSDE",
     "DiscreteVESDE",
     "DiscreteVPSDE",
+    "BrownianPath",
     "Exact",
     "FlowSDE",
     "GaussianLevel",
@@ -77,6 +79,7 @@ __all__ = [
     "encode",
     "errors",
     "grids",
+    "langevin",
     "log_likelihood",
     "losses",
     "metrics",
@@ -88,6 +91,7 @@ __all__ = [
     "plots",
     "sample",
     "sdes",
+    "simulate",
     "solvers",
     "training",
     "trajectory",

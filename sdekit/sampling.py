@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import torch
 from torch import Tensor
@@ -14,13 +14,16 @@ from .errors import InvalidArgument, InvalidType, describe, whole
 from .grids import Grid, levels
 from .models.base import ScoreModel, check_condition, check_model, evaluating
 from .models.wrappers import Counted, Whole
-from .noise import KeyedNoise, Noise, check_noise
+from .noise import BrownianPath, KeyedNoise, Noise, check_noise
 from .sdes.base import GaussianSDE, Level
 from .sdes.prior import Prior
 from .solvers.base import Solver, State, check_solver
 from .solvers.dpm_solver import DPMSolver
 from .solvers.euler_maruyama import EulerMaruyama
 from .types import Device, NoiseSource
+
+Keyed: TypeAlias = KeyedNoise | BrownianPath
+"""Sources whose draws are a row's own."""
 
 CHUNK = 64
 """Rows that ``per_sample=True`` gives the network at a time: its arithmetic may depend on how many they are."""
@@ -51,6 +54,7 @@ def trajectory(
     check_noise("trajectory", noise)
     run = levels(model.sde, grid, steps, denoise=denoise)
     x_T = errors.batch("trajectory", "x_T", x_T)
+    check_noise("trajectory", noise, len(x_T))
     check_condition("trajectory", model, len(x_T))
     return _evaluated(model, _steps(model, solver, x_T, run, noise))
 
@@ -153,7 +157,8 @@ def sample(
     ``denoise``: whether the run ends at the clean level (the default where the process has one) or at t_min, with the
     law p at t_min.
     ``seed``: of :class:`sdekit.Noise`, or ``noise``, any source. ``per_sample=True`` takes :class:`sdekit.KeyedNoise`
-    with ``ids`` (0, 1, ... unless given) and chunks of fixed shape: a row is the same bits alone, and in any split.
+    with ``ids`` (0, 1, ... unless given), or a keyed ``noise`` with ids of its own, and chunks of fixed shape: a row is
+    the same bits alone, and in any split.
     ``dtype``, ``device``: of the samples; the model's own unless given. ``progress``: a bar over the steps.
     ``full=True`` returns a :class:`Samples`. Runs in evaluation mode without gradients, and leaves the model as it was.
 
@@ -174,8 +179,14 @@ def sample(
         grid = "uniform"
     run = levels(model.sde, grid, steps, denoise=denoise)
     place = _check_device(model, device, x_T)
-    if per_sample and noise is not None:
-        raise InvalidArgument("sample: noise must be left out with per_sample=True, which is KeyedNoise(seed, ids)")
+    if per_sample and noise is not None and not isinstance(noise, Keyed):
+        raise InvalidType(
+            f"sample: noise must be keyed with per_sample=True, KeyedNoise or BrownianPath, got {describe(noise)}"
+        )
+    if ids is not None and noise is not None:
+        raise InvalidArgument(
+            "sample: ids must be left out where noise is given: it has its own, KeyedNoise(seed, ids)"
+        )
     if ids is not None and not per_sample:
         raise InvalidArgument("sample: ids need per_sample=True, got per_sample=False")
     if x_T is None:
@@ -190,13 +201,11 @@ def sample(
         shape, dtype, prior = tuple(x_T.shape), x_T.dtype, model.sde.prior
     check_condition("sample", model, shape[0])
     if noise is None:
-        noise = KeyedNoise(seed, torch.arange(shape[0]) if ids is None else ids) if per_sample else Noise(seed)
-    check_noise("sample", noise)
-    if isinstance(noise, KeyedNoise) and noise.ids is not None and len(noise.ids) != shape[0]:
-        raise InvalidArgument(f"sample: ids must name every row, got {len(noise.ids)} ids for {shape[0]} rows")
+        noise = KeyedNoise(seed, ids) if per_sample else Noise(seed)
+    check_noise("sample", noise, shape[0])
     with torch.no_grad(), evaluating(model):
         if per_sample:
-            assert isinstance(noise, KeyedNoise)
+            assert isinstance(noise, Keyed)
             result = _chunked(model, solver, run, noise, shape, prior, x_T, dtype, place, progress)
         elif shape[0] == 0:
             result = Samples(torch.empty(shape, dtype=dtype, device=place), 0)
@@ -226,7 +235,7 @@ def _chunked(
     model: ScoreModel,
     solver: Solver,
     run: Sequence[Level],
-    noise: KeyedNoise,
+    noise: Keyed,
     shape: tuple[int, ...],
     prior: Prior,
     x_T: Tensor | None,
@@ -235,15 +244,14 @@ def _chunked(
     progress: bool,
 ) -> Samples:
     """Rows in chunks of one shape, row ``id`` in slot ``id mod CHUNK``: its mates never change its bits."""
-    ids = noise.ids
-    assert ids is not None
+    ids = torch.arange(shape[0]) if noise.ids is None else noise.ids
     x = torch.empty(shape, dtype=dtype, device=device)
     nfe = torch.zeros(len(ids), dtype=torch.int64)
     error: Tensor | None = None
     for chunk in torch.unique(ids // CHUNK).tolist():
         rows = (ids // CHUNK == chunk).nonzero()[:, 0]
         slots = ids[rows] % CHUNK
-        everyone = KeyedNoise(noise.seed, torch.arange(CHUNK) + chunk * CHUNK)
+        everyone = type(noise)(noise.seed, torch.arange(CHUNK) + chunk * CHUNK)
         start = prior.sample((CHUNK, *shape[1:]), everyone, dtype=dtype, device=device)
         if x_T is not None:
             start[slots] = x_T[rows]

@@ -56,6 +56,11 @@ def solvers():
     return _instances(sk.solvers, sk.solvers.Solver)
 
 
+def stochastic_solvers():
+    """Every solver that draws."""
+    return [p for p in solvers() if p.values[0].stochastic]
+
+
 def fixed_grid_solvers():
     """Every solver that takes the steps of the grid it is given; an adaptive method chooses its own."""
     return [p for p in solvers() if p.values[0].evaluations is not None]

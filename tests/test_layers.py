@@ -17,7 +17,7 @@ ORDER = [
     {"sdes", "ode", "noise"},
     {"models", "grids"},
     {"losses", "solvers"},
-    {"sampling", "likelihood", "guidance", "presets"},
+    {"sampling", "simulation", "likelihood", "guidance", "presets"},
     {"tuning", "metrics", "data"},
     {"certification", "training", "plots"},
     {"cli"},

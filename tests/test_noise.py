@@ -31,7 +31,7 @@ KNOWN = [  # Random123 1.14, tests/kat_vectors, philox4x32 10: counter, key, ans
 ]
 
 LEVELS = sk.VPSDE().levels(torch.tensor([0.9, 0.5, 0.4], dtype=F64))
-SOURCES = pytest.mark.parametrize("source", [sk.Noise, sk.KeyedNoise])
+SOURCES = pytest.mark.parametrize("source", [sk.Noise, sk.KeyedNoise, sk.BrownianPath])
 
 
 def path(noise, n, d=4, dtype=F64, t=LEVELS[0], s=LEVELS[1], stream="path"):
@@ -335,8 +335,9 @@ def draws_in(source):
 def test_noise_alone_names_torchs_random_functions():
     """Every draw of the package comes from the source that it was given."""
     root = Path(sk.__file__).parent
-    assert {"torch.randn", "torch.rand", "torch.randint"} <= set(draws_in((root / "noise.py").read_text("utf-8")))
-    others = {p: draws_in(p.read_text("utf-8")) for p in root.rglob("*.py") if p.name != "noise.py"}
+    source = root / "noise" / "generator.py"
+    assert {"torch.randn", "torch.rand", "torch.randint"} <= set(draws_in(source.read_text("utf-8")))
+    others = {p: draws_in(p.read_text("utf-8")) for p in root.rglob("*.py") if p != source}
     assert len(others) > 20
     assert {str(p.relative_to(root)): found for p, found in others.items() if found} == {}
 

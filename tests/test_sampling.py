@@ -1,9 +1,10 @@
 """``sample`` and ``trajectory``: their settings, their doors, and what they leave as it was."""
 
+import numpy as np
 import pytest
 import torch
 from problems import F64, last, mixture
-from subjects import solvers
+from subjects import solvers, stochastic_solvers
 
 import sdekit as sk
 from sdekit import ode
@@ -57,16 +58,42 @@ def test_a_grid_of_times_is_used_as_it_is():
     assert sk.sample(model, x_T=x, solver=DDIM(), grid=[1.0, 0.1]).shape == (3, 2)
 
 
+ROWS = 130
+SPLITS = (1, 2, 3, 7, 16, 64)
+ORDER = torch.from_numpy(np.random.default_rng(0).permutation(ROWS))
+
+
+def wide():
+    """A model of one wide layer, whose matrix products may round by the number of rows."""
+    weight = 0.3 * torch.randn(2, 96, generator=torch.Generator().manual_seed(0))
+    return sk.models.FromFunction(
+        sk.VPSDE(), eps=lambda x, t: 0.5 * x + torch.tanh(x @ weight.to(x)) @ weight.T.to(x) / 96
+    )
+
+
 @pytest.mark.parametrize("solver", solvers())
 def test_a_row_is_the_same_bits_in_any_split(solver):
-    """per_sample=True: keyed draws and chunks of one shape; row i alone equals row i of 130, in any order."""
-    model = mixture(sk.VPSDE())
-    steps = 5 if solver.evaluations is not None else 2
+    """per_sample=True: keyed draws, a corrector's among them, and chunks of one shape. 130 rows, and the first rows in
+    splits of 1, 2, 3, 7, 16 and 64, in their order and in another."""
+    model = wide()
+    steps, groups = (3, 2) if solver.evaluations is not None else (2, 1)
     settings = {"solver": solver, "steps": steps, "seed": 11, "per_sample": True}
-    everyone = sk.sample(model, (130, 2), **settings)
-    for ids in ([0], [129], [64, 3, 77], list(range(60, 70))):
-        assert torch.equal(sk.sample(model, (len(ids), 2), ids=ids, **settings), everyone[ids])
+    everyone = sk.sample(model, (ROWS, 2), **settings)
+    for size in SPLITS:
+        for order in (torch.arange(ROWS), ORDER):
+            for ids in order[: groups * size].split(size):
+                rows = sk.sample(model, (len(ids), 2), ids=ids, **settings)
+                assert torch.equal(rows, everyone[ids]), (size, ids)
     assert not torch.equal(sk.sample(model, (1, 2), ids=[1], **settings), everyone[:1])
+
+
+@pytest.mark.parametrize("solver", stochastic_solvers())
+def test_without_keyed_draws_a_row_depends_on_its_split(solver):
+    """The negative control: batch-wide draws."""
+    settings = {"solver": solver, "steps": 3, "x_T": torch.linspace(-1, 1, 12).reshape(6, 2), "seed": 11}
+    alone = {**settings, "x_T": settings["x_T"][3:]}
+    model = mixture(sk.VPSDE())
+    assert not torch.equal(sk.sample(model, **settings)[3:], sk.sample(model, **alone))
 
 
 def test_conditions_follow_their_rows_through_chunks_and_adaptive_subsets():
@@ -226,7 +253,9 @@ BAD = [
     (lambda m: sk.sample(m, (3, 2), ids=[1, 2, 3]), "ids need per_sample=True"),
     (lambda m: sk.sample(m, (3, 2), ids=[1, 1, 3], per_sample=True), "ids must be distinct"),
     (lambda m: sk.sample(m, (3, 2), ids=[1, 2], per_sample=True), "ids must name every row, got 2 ids for 3 rows"),
-    (lambda m: sk.sample(m, (3, 2), noise=sk.Noise(0), per_sample=True), "noise must be left out"),
+    (lambda m: sk.sample(m, (3, 2), noise=sk.Noise(0), per_sample=True), "noise must be keyed with per_sample=True"),
+    (lambda m: sk.sample(m, (3, 2), noise=sk.KeyedNoise(0), ids=[1, 2, 3], per_sample=True), "ids must be left out"),
+    (lambda m: sk.sample(m, (3, 2), noise=sk.BrownianPath(0, [1])), "ids must name every row, got 1 ids for 3 rows"),
     (lambda m: sk.sample(m, (3, 2), ids=3, per_sample=True), "ids must be whole numbers"),
     (lambda m: sk.sample(m, (3, 2), noise=3), "sample: noise must be a source such as"),
     (lambda m: sk.sample(m, (3, 2), noise=sk.Noise), "sample: noise must be a source such as"),
@@ -242,6 +271,7 @@ BAD = [
     (lambda m: Langevin(snr=1.0), "Langevin: snr must be finite and > 0 and < 1"),
     (lambda m: PredictorCorrector(PredictorCorrector()), "predictor must not correct itself"),
     (lambda m: sk.trajectory(m, DDIM(), X, "log_snr", 0, steps=3), "trajectory: noise must be a source"),
+    (lambda m: sk.trajectory(m, DDIM(), X, "log_snr", sk.BrownianPath(0, [1]), steps=3), "got 1 ids for 3 rows"),
     (lambda m: sk.trajectory(m.given(y=X[:2]), DDIM(), X, "log_snr", sk.Noise(0), steps=3), "got 2 entries for 3 rows"),
     (lambda m: sk.trajectory(m, DDIM(), X, "log_snr", sk.Noise(0)), "steps must be given"),
     (lambda m: sk.trajectory(m, DDIM(), X / 0, "log_snr", sk.Noise(0), steps=3), "x_T must be finite"),

@@ -295,13 +295,13 @@ def gaussian(owner: str, sde: SDE) -> GaussianSDE:
     return sde
 
 
-def check_output(owner: str, output: Any, x: Tensor) -> Tensor:
+def check_output(owner: str, output: Any, x: Tensor, name: str = "the network") -> Tensor:
     """The output where it is a tensor of the shape of x, else a named error: it never broadcasts."""
     if not isinstance(output, Tensor) or output.is_complex():
-        raise InvalidType(f"{owner}: the network must return a real tensor of the shape of x, got {describe(output)}")
+        raise InvalidType(f"{owner}: {name} must return a real tensor of the shape of x, got {describe(output)}")
     if output.shape != x.shape:
         raise InvalidArgument(
-            f"{owner}: the network must return the shape of x, {tuple(x.shape)}, got {tuple(output.shape)}"
+            f"{owner}: {name} must return the shape of x, {tuple(x.shape)}, got {tuple(output.shape)}"
         )
     return output
 

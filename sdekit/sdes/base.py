@@ -196,13 +196,23 @@ class SDE(ABC):
         return None
 
     def step(self, x: Tensor, t: Level, s: Level) -> tuple[Tensor, Scalar]:
-        """The forward step s -> t seen from x: its increment f and the std G of its noise.
+        """The forward step s -> t seen from x at its end t: its increment f and the std G of its noise.
 
         Euler-Maruyama's f(x, t) (t - s) and g(t) sqrt(t - s), unless the process knows its kernel.
         (Song et al. 2021, appendix E, eq. 45.)
         """
         dt = t.t - s.t
         return scale(dt, t.drift(x)), sqrt(t.g2 * dt)
+
+    def forward_step(self, x: Tensor, s: Level, t: Level) -> tuple[Tensor, Scalar]:
+        """The forward step s -> t from x at s: the mean of x_t and the std of its noise.
+
+        Euler-Maruyama's x + f(x, s) (t - s) and g(s) sqrt(t - s), unless the process knows its kernel. ``step`` is the
+        same discretisation read at its other end, where a reverse step stands.
+        (Song et al. 2021, appendix E, arXiv:2011.13456.)
+        """
+        dt = t.t - s.t
+        return lincomb(1.0, x, dt, s.drift(x)), sqrt(s.g2 * dt)
 
 
 class GaussianSDE(SDE):
@@ -311,7 +321,7 @@ class GaussianSDE(SDE):
         """
         s, t = self._bare("s", s), self._bare("t", t)
         self._ordered(s, t)
-        return t.alpha / s.alpha, t.sigma * sqrt(-expm1(t.log_snr - s.log_snr))
+        return _kernel(s, t)
 
     def posterior(self, x: Tensor, x0: Tensor, t: Time | Level, s: Time | Level) -> tuple[Tensor, Scalar]:
         """(mean, std) of x_s | x_t = x, x_0, for s < t.
@@ -343,8 +353,15 @@ class GaussianSDE(SDE):
         """
         assert isinstance(t, GaussianLevel)
         assert isinstance(s, GaussianLevel)
-        ratio, std = t.alpha / s.alpha, t.sigma * sqrt(-expm1(t.log_snr - s.log_snr))
+        ratio, std = _kernel(s, t)
         return scale(ratio - 1.0, x), std
+
+    def forward_step(self, x: Tensor, s: Level, t: Level) -> tuple[Tensor, Scalar]:
+        """The exact kernel s -> t: (alpha_t / alpha_s) x and the std of x_t | x_s; s may be the clean level."""
+        assert isinstance(t, GaussianLevel)
+        assert isinstance(s, GaussianLevel)
+        ratio, std = _kernel(s, t)
+        return scale(ratio, x), std
 
     @property
     def prior(self) -> Prior:
@@ -429,6 +446,11 @@ def _no_rates() -> tuple[Scalar, Scalar]:
     raise UnsupportedCombination(
         "the clean level (alpha = 1, sigma = 0) has no drift or diffusion: a solver reaches it by Tweedie's x0"
     )
+
+
+def _kernel(s: GaussianLevel, t: GaussianLevel) -> tuple[Scalar, Scalar]:
+    """(scale, std) of x_t | x_s."""
+    return t.alpha / s.alpha, t.sigma * sqrt(-expm1(t.log_snr - s.log_snr))
 
 
 def settle(sde: SDE) -> None:
