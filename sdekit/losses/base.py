@@ -1,4 +1,4 @@
-"""What the objectives have in common: settings, times and weights."""
+"""What the objectives have in common: settings, times and weights; and what those without a target differentiate."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Objective(ABC):
             raise InvalidArgument(f"{owner}: x0 must hold at least one row, got none: no rows have no mean")
         value = self.per_sample(model, x0, noise, **condition).mean()
         if not bool(torch.isfinite(value)):
-            raise NonFiniteError(f"{owner}: the loss must be finite, got {float(value)}")
+            raise NonFiniteError(f"{owner}: the loss must be finite, got {value.item()}")
         return value
 
     def per_sample(self, model: ScoreModel, x0: Tensor, noise: NoiseSource, **condition: Any) -> Tensor:
@@ -128,3 +128,47 @@ def perturbed(x0: Tensor, level: GaussianLevel, noise: NoiseSource) -> tuple[Ten
     """x = alpha x0 + sigma eps, and the eps that was drawn for it."""
     eps = noise.normal(x0.shape, stream="loss", dtype=x0.dtype, device=x0.device)
     return lincomb(level.alpha, x0, level.sigma, eps), eps
+
+
+class Implicit(Objective):
+    """An objective without a target: sigma^2 (tr(grad score) + |score|^2 / 2) or its estimate, from one derivative.
+
+    In eps = -sigma score it is |eps|^2 / 2 - sigma tr(grad eps), which stays of order 1 where sigma is small. With
+    ``times=None`` the data have no noise and sigma^2 is left out: the model is asked at t_min for its score.
+    """
+
+    noiseless = True
+
+    @abstractmethod
+    def divergence(self, u: Tensor, c: Scalar, x: Tensor, noise: NoiseSource) -> Tensor:
+        """The terms of c tr(du/dx) + |u|^2 / 2, differentiable again: u, x and the result are (B, *event)."""
+
+    def per_sample(self, model: ScoreModel, x0: Tensor, noise: NoiseSource, **condition: Any) -> Tensor:
+        """The loss of each row, (B, *event) -> (B,), unchecked; with a graph only where gradients are recorded."""
+        recorded = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.enable_grad():
+            rows = super().per_sample(model, x0, noise, **condition)
+        return rows if recorded else rows.detach()
+
+    def terms(
+        self, model: ScoreModel, x0: Tensor, level: Level, noise: NoiseSource, condition: dict[str, Any]
+    ) -> Tensor:
+        """c du/dx's share of the trace and u^2 / 2, (B, *event)."""
+        # clones: the caller's data must not begin to record gradients, nor be of inference mode
+        if self.times is None:
+            x = x0.clone().requires_grad_()
+            return self.divergence(_attached(model(x, level, **condition).score, x), 1.0, x, noise)
+        assert isinstance(level, GaussianLevel)
+        x = perturbed(x0, level, noise)[0].clone().requires_grad_()
+        return self.divergence(_attached(model(x, level, **condition).eps, x), -level.sigma, x, noise)
+
+
+def pull(u: Tensor, v: Tensor, x: Tensor) -> Tensor:
+    """v^T du/dx, of the shape of x and differentiable again; the rows of u depend on their own rows of x alone."""
+    (row,) = torch.autograd.grad(u, x, v, create_graph=True, materialize_grads=True)
+    return row
+
+
+def _attached(u: Tensor, x: Tensor) -> Tensor:
+    """The belief u as a function of x, which a constant is, too."""
+    return u if u.requires_grad else u + 0.0 * x
