@@ -48,6 +48,11 @@ def sqrt(v: S) -> S:
     return torch.sqrt(v.clamp(min=0.0)) if isinstance(v, Tensor) else math.sqrt(max(v, 0.0))
 
 
+def minimum(v: S, bound: float) -> S:
+    """min(v, bound)."""
+    return v.clamp(max=bound) if isinstance(v, Tensor) else min(v, bound)
+
+
 def scale(a: Scalar, x: Tensor) -> Tensor:
     """a x, in the dtype of x."""
     if isinstance(a, Tensor):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,7 +109,10 @@ def page(folder):
     ("argv", "said"),
     [
         (["--help"], ["demo", "info", "--version"]),
-        (["demo", "--help"], ["digits", "swissroll", "--quick", "--device", "--out", "--seed", "--force"]),
+        (
+            ["demo", "--help"],
+            ["digits", "swissroll", "--objective", "--quick", "--device", "--out", "--seed", "--force"],
+        ),
         (["info", "--help"], ["--json"]),
         (["--version"], [f"sdekit {sk.__version__}"]),
     ],
@@ -139,6 +143,9 @@ BAD = [
     (["demo", "--device", "meta"], "--device: must be cpu, cuda or cuda:N, got 'meta'"),
     (["demo", "--device", "gpu"], "--device: must be cpu, cuda or cuda:N, got 'gpu'"),
     (["demo", "--device", ""], "--device: must be cpu, cuda or cuda:N, got ''"),
+    (["demo", "digits", "--objective", "sliced"], "--objective: must be denoising for digits, got 'sliced'"),
+    (["demo", "--objective", "implicit"], "--objective: must be denoising for digits, got 'implicit'"),
+    (["demo", "swissroll", "--objective", "contrastive"], "--objective: invalid choice: 'contrastive'"),
     (["demo", "--out", "notes.txt"], "--out: must be a directory, got the file notes.txt"),
     (["demo", "--out", "notes.txt/below"], "notes.txt"),
     (["demo", "--out", "full"], "--out: full must be empty or made by this demo"),
@@ -296,8 +303,10 @@ def test_info_as_json_names_every_class_there_is(capsys):
         assert len(known[name]) == len(wanted)
     assert {"VPSDE", "VESDE", "SubVPSDE", "EDMSDE"} <= set(known["processes"])
     assert set(known["grids"]) == {"uniform", "log_snr", "karras"}
-    for name, module in (("losses", sk.losses), ("networks", sk.networks)):
-        assert set(known[name]) == {n for n in module.__all__ if isinstance(getattr(module, n), type)}
+    assert set(known["losses"]) == {"DenoisingScoreMatching", "ImplicitScoreMatching", "SlicedScoreMatching"}
+    assert set(known["weights"]) == {"simple", "likelihood", "edm", "flow", "min_snr"}
+    assert set(known["time densities"]) == {"uniform", "stratified", "importance", "log_normal", "logit_normal"}
+    assert set(known["networks"]) == {n for n in sk.networks.__all__ if isinstance(getattr(sk.networks, n), type)}
     assert known["versions"]["sdekit"] == sk.__version__
     assert known["versions"]["torch"] == torch.__version__
     assert known["devices"]["cpu"] == f"{torch.get_num_threads()} threads"
@@ -344,6 +353,21 @@ def test_a_demo_is_told_what_the_command_line_says(tmp_path, monkeypatch, argv, 
     assert (tmp_path / where / MARK).is_file()
     assert made is settings
     assert told == {"device": torch.device("cpu"), "seed": seed}
+
+
+@pytest.mark.parametrize("objective", demo.OBJECTIVES)
+def test_the_swiss_roll_is_trained_with_what_the_command_line_says(monkeypatch, objective):
+    """Of the settings nothing else changes, and each name is its objective."""
+    calls = []
+    monkeypatch.setattr(demo_swissroll, "demo", lambda folder, made, **told: calls.append(made))
+    assert main(["demo", "swissroll", "--objective", objective]) == 0
+    assert calls == [replace(demo_swissroll.FULL, objective=objective)]
+    kind = {
+        "denoising": sk.losses.DenoisingScoreMatching,
+        "sliced": sk.losses.SlicedScoreMatching,
+        "implicit": sk.losses.ImplicitScoreMatching,
+    }[objective]
+    assert isinstance(demo_swissroll.OBJECTIVES[objective], kind)
 
 
 def test_a_device_is_there_or_named(monkeypatch):
@@ -894,6 +918,19 @@ def test_a_demo_ends_with_every_file_and_every_section(tmp_path, small_demos, ca
     assert sk.sample(load_model(tmp_path / "out" / "ncsn.safetensors"), (3, 2), steps=2).shape == (3, 2)
     assert "done in" in out
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("objective", ["sliced", "implicit"])
+def test_a_demo_without_a_target_says_so_on_its_page_and_in_its_tables(tmp_path, small_demos, capsys, objective):
+    assert main(["demo", "swissroll", "--quick", "--out", "out", "--objective", objective]) == 0
+    assert capsys.readouterr().out.count(f"training by {objective} score matching") == 2
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert f"<b>{objective}</b>score matching" in text
+    assert f"by {objective} score matching" in text
+    assert "The loss has no target" in text
+    assert "the mean square of the error" not in text
+    for name in ("table.json", "log_density.json"):
+        assert {line["objective"] for line in json.loads((tmp_path / "out" / name).read_text())} == {objective}
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Denoising score matching: its floor, its minimiser, its weights, and the densities of its times.
 
+The objectives without a target are in test_score_matching.py.
+
 Expectations are taken by quadrature: the data and the noise of a batch are Gauss-Hermite nodes, its times are
 Gauss-Legendre nodes, and the loss of each row is weighed by hand. Nothing is left to chance.
 """
@@ -16,7 +18,8 @@ import sdekit as sk
 from sdekit import losses
 from sdekit.errors import InvalidArgument, InvalidType, NonFiniteError, UnsupportedCombination
 from sdekit.losses import DenoisingScoreMatching
-from sdekit.models import FromFunction, GaussianMixture, Parametrised
+from sdekit.models import FromFunction, GaussianMixture, Karras, Parametrised
+from sdekit.types import schedule
 
 F32, F64 = torch.float32, torch.float64
 MEAN, VAR = 0.8, 0.3  # of the data
@@ -25,17 +28,17 @@ each_sde = pytest.mark.parametrize("sde", sdes())
 
 
 class Given:
-    """A source of noise that gives the eps it was given."""
+    """A source of noise that gives the eps, and the u, that it was given."""
 
-    def __init__(self, eps):
-        self.eps = eps
+    def __init__(self, eps=None, u=0.5):
+        self.eps, self.u = eps, u
 
     def normal(self, shape, *, stream, dtype=None, device=None):
         assert tuple(shape) == tuple(self.eps.shape)
         return self.eps.to(dtype)
 
     def uniform(self, n, *, stream, device=None):
-        return torch.full((n,), 0.5, dtype=F64)
+        return torch.full((n,), self.u, dtype=F64)
 
 
 def nodes(n=12):
@@ -207,6 +210,98 @@ def test_the_named_weights_are_their_formulas():
         torch.testing.assert_close(column.flatten(), sde.diffusion(rows) ** 2 / (2 * sde.sigma(rows) ** 2))
 
 
+class Flow(sk.GaussianSDE):
+    """The straight flow: alpha = 1 - t, sigma = t."""
+
+    t_min, t_max = 0.01, 0.99
+
+    @schedule
+    def alpha(self, t):
+        return 1 - t
+
+    @schedule
+    def sigma(self, t):
+        return t
+
+
+@each_sde
+@pytest.mark.parametrize("sigma_data", [0.5, 1.3])
+def test_the_edm_weight_is_the_plain_square_of_edms_network(sde, sigma_data):
+    """Karras et al. 2022, table 1: lambda = (s^2 + d^2) / (s d)^2 on the data, whose error is F's times out = s d / r.
+
+    And at the exact score with data of standard deviation d it is E |F - F*|^2, at most 1 at any t.
+    """
+    d, weight = sigma_data, losses.EDM(sigma_data)
+    for t in some_times(sde):
+        level = sde.level(t, torch.zeros(1))
+        s = level.sigma / level.alpha
+        on_data = (s**2 + d**2) / (s * d) ** 2
+        assert weight(level) == pytest.approx(on_data * s**2, rel=1e-12)
+        assert weight(level) * (Karras(sigma_data=d).scaling(level).out / s) ** 2 == pytest.approx(1.0, rel=1e-12)
+        alone = float(expected(exact(sde, var=d**2), t, var=d**2, weight=weight))
+        assert alone == pytest.approx(1.0, rel=1e-9)
+
+
+def test_the_flow_weight_is_the_plain_square_of_the_velocity():
+    """Lipman et al. 2023, eq. 9: on alpha = 1 - t, sigma = t the loss is |v_model(x_t, t) - (eps - x0)|^2."""
+    sde, x0, noise = Flow(), batch(), sk.KeyedNoise(0)
+    model = crooked(sde)
+    rows = DenoisingScoreMatching(weight="flow").per_sample(model, x0, noise)
+    t, _ = losses.stratified(sde, 6, noise)
+    eps = noise.normal(x0.shape, stream="loss", dtype=F64)
+    x = (1 - t[:, None, None]) * x0 + t[:, None, None] * eps
+    by_hand = (model(x, t).velocity - (eps - x0)).square().flatten(1).mean(1)
+    torch.testing.assert_close(rows, by_hand, rtol=1e-11, atol=0)
+    backwards = (model(x, t).velocity + (eps - x0)).square().flatten(1).mean(1)
+    assert not torch.allclose(rows, backwards, rtol=0.1)
+    for u in some_times(sde):
+        assert losses.flow(sde.level(u, x0)) == pytest.approx(1 / (1 - u) ** 2, rel=1e-12)
+
+
+@each_sde
+def test_the_flow_weight_is_that_of_any_process(sde):
+    """|v_model - (alpha' x0 + sigma' eps)|^2, with the derivatives as differences."""
+    x0, eps, model = batch(), batch(seed=1), crooked(sde)
+    for t in some_times(sde)[1:-1]:
+        h = 1e-6 * t
+        da, ds = ((float(f(t + h)) - float(f(t - h))) / (2 * h) for f in (sde.alpha, sde.sigma))
+        x = sde.perturb(x0, t, eps)
+        by_hand = (model(x, t).velocity - (da * x0 + ds * eps)).square().flatten(1).mean(1)
+        rows = DenoisingScoreMatching(weight="flow", times=t).per_sample(model, x0, Given(eps))
+        torch.testing.assert_close(rows, by_hand, rtol=1e-6, atol=0)
+
+
+@each_sde
+@pytest.mark.parametrize("gamma", [5.0, 0.5])
+def test_the_min_snr_weight_is_the_snr_on_the_data_but_gamma_at_most(sde, gamma):
+    """Hang et al. 2023: min(SNR, gamma) |x0_model - x0|^2."""
+    x0, eps, model = batch(), batch(seed=1), crooked(sde)
+    for t in some_times(sde):
+        snr = float(sde.alpha(t)) ** 2 / float(sde.sigma(t)) ** 2
+        square = (model(sde.perturb(x0, t, eps), t).x0 - x0).square().flatten(1).mean(1)
+        rows = DenoisingScoreMatching(weight=losses.MinSNR(gamma), times=t).per_sample(model, x0, Given(eps))
+        torch.testing.assert_close(rows, min(snr, gamma) * square, rtol=1e-5, atol=0)
+        assert losses.MinSNR(gamma)(sde.level(t, x0)) == pytest.approx(min(snr, gamma) / snr, rel=1e-12)
+
+
+@each_sde
+def test_a_name_is_its_weight_and_a_weight_is_one_a_row(sde):
+    """The same numbers from a level of floats and from one of tensors, (B, 1, ..., 1)."""
+    named = {"simple": losses.simple, "likelihood": losses.likelihood, "edm": losses.EDM(0.5), "flow": losses.flow,
+             "min_snr": losses.MinSNR(5.0)}  # fmt: skip
+    assert list(losses.weights.NAMES) == list(named)
+    t = torch.tensor(some_times(sde), dtype=F64)
+    x0, eps = batch(5), batch(5, seed=1)
+    for name, weight in named.items():
+        column = weight(sde.level(t, x0))
+        singly = torch.tensor([float(weight(sde.level(u, x0))) for u in t.tolist()], dtype=F64)
+        torch.testing.assert_close(torch.as_tensor(column, dtype=F64).flatten().expand(5), singly, rtol=1e-12, atol=0)
+        both = [
+            DenoisingScoreMatching(weight=w, times=0.3).per_sample(crooked(sde), x0, Given(eps)) for w in (name, weight)
+        ]
+        assert torch.equal(*both)
+
+
 def batch(n=6, event=(2, 3), dtype=F64, seed=0):
     g = torch.Generator().manual_seed(seed)
     return torch.randn(n, *event, generator=g, dtype=dtype)
@@ -351,8 +446,176 @@ def test_stratified_times_make_the_loss_less_noisy():
 
 
 def test_no_rows_have_no_times():
-    for density in (losses.uniform, losses.stratified):
+    for density in (losses.uniform, losses.stratified, losses.importance, losses.LogNormal(), losses.LogitNormal()):
         assert density(sk.VPSDE(), 0, sk.Noise(0))[0].shape == (0,)
+
+
+def test_log_normal_times_have_a_normal_logarithm_of_the_noise():
+    """Kolmogorov-Smirnov of ln(sigma / alpha) on 4000 rows: false alarm 1e-6; beyond the range, its ends."""
+    for sde in (sk.EDMSDE(t_min=1e-4, t_max=1e3), sk.VPSDE(t_min=1e-8, beta_max=40.0)):
+        for mean, std in ((-1.2, 1.2), (0.3, 0.5)):
+            t, factor = losses.LogNormal(mean, std)(sde, 4000, sk.Noise(0))
+            assert (t.dtype, factor) == (F64, 1.0)
+            z = ((sde.sigma(t) / sde.alpha(t)).log() - mean) / std
+            assert stats.kstest(z.numpy(), "norm").pvalue > 1e-6
+            assert stats.kstest(1.1 * z.numpy() + 0.1, "norm").pvalue < 1e-6  # the test sees this much
+    sde = sk.VESDE(sigma_min=0.2, sigma_max=0.4)
+    t, _ = losses.LogNormal()(sde, 4000, sk.Noise(0))
+    assert (float(t.min()), float(t.max())) == (sde.t_min, sde.t_max)
+
+
+def test_logit_normal_times_have_a_normal_logit():
+    """Esser et al. 2024, eq. 19, on the fraction of the domain."""
+    for sde in (sk.EDMSDE(), Flow()):
+        for mean, std in ((0.0, 1.0), (-0.5, 0.7)):
+            t, factor = losses.LogitNormal(mean, std)(sde, 4000, sk.Noise(0))
+            assert (t.dtype, factor) == (F64, 1.0)
+            u = (t - sde.t_min) / (sde.t_max - sde.t_min)
+            assert stats.kstest(((torch.logit(u) - mean) / std).numpy(), "norm").pvalue > 1e-6
+            assert stats.kstest(((torch.logit(u) + 0.5 - mean) / std).numpy(), "norm").pvalue < 1e-6
+    assert float((losses.LogitNormal(2.0)(sk.VPSDE(), 1000, sk.Noise(0))[0] > 0.5).double().mean()) > 0.9
+
+
+@each_sde
+def test_importance_draws_log_snrs_evenly(sde):
+    """One in each of n equal parts of the log-SNR's range."""
+    most, least = (float(sde.log_snr(t)) for t in (sde.t_min, sde.t_max))
+    for n in (1, 7, 64):
+        for seed in range(5):
+            t, factor = losses.importance(sde, n, sk.KeyedNoise(seed))
+            u = (most - sde.log_snr(t)) / (most - least)
+            assert (t.dtype, t.shape, factor.shape) == (F64, (n,), (n,))
+            assert sorted((u * n).floor().long().clamp(0, n - 1).tolist()) == list(range(n))
+            assert bool(((t >= sde.t_min) & (t <= sde.t_max)).all())
+
+
+@each_sde
+def test_importance_leaves_the_objective_that_of_uniform_times(sde):
+    """The factors' means of 1, t and t^2 are those of uniform times: 20,000 even parts are the midpoint rule."""
+    t, factor = losses.importance(sde, 20_000, Given(u=0.5 / 20_000))
+    a, b = sde.t_min, sde.t_max
+    for power in (0, 1, 2):
+        mean = (b ** (power + 1) - a ** (power + 1)) / ((power + 1) * (b - a))
+        assert float((factor * t**power).mean()) == pytest.approx(mean, rel=1e-6)
+        assert float((t**power).mean()) < 0.97 * mean or power == 0 or isinstance(sde, sk.VESDE)
+
+
+@each_sde
+def test_importance_makes_the_likelihood_weight_one_number(sde):
+    """w factor = (log_snr(t_min) - log_snr(t_max)) / (2 (t_max - t_min)) at every time drawn."""
+    t, factor = losses.importance(sde, 50, sk.Noise(0))
+    w = losses.likelihood(sde.level(t, torch.zeros(50, 1))).flatten()
+    span = float(sde.log_snr(sde.t_min) - sde.log_snr(sde.t_max))
+    torch.testing.assert_close(
+        w * factor, torch.full((50,), 0.5 * span / (sde.t_max - sde.t_min), dtype=F64), rtol=1e-9, atol=0
+    )
+
+
+def variances(sde):
+    """The mean, and the variance a row under uniform and under importance times, of the likelihood-weighted loss of a
+    model that is slightly wrong: Gauss-Hermite in data and noise, 400 even log-SNRs in time."""
+    t, factor = losses.importance(sde, 400, Given(u=0.5 / 400))
+    z, eps, w = (v.repeat(400) for v in nodes())
+    times, factor = t.repeat_interleave(144), factor.repeat_interleave(144)
+    loss = DenoisingScoreMatching(weight="likelihood", times=lambda sde, n, noise, device: (times, 1.0))
+    rows = loss.per_sample(exact(sde, 0.9, 0.35), (MEAN + math.sqrt(VAR) * z)[:, None], Given(eps[:, None]))
+    w = w / 400
+    mean = float((w * factor * rows).sum())
+    square = float((w * factor * rows**2).sum()), float((w * (factor * rows) ** 2).sum())
+    return mean, square[0] - mean**2, square[1] - mean**2
+
+
+@each_sde
+def test_importance_times_make_the_likelihood_loss_less_noisy(sde):
+    """Bounded by the one number that weighs every row, and at least 50, 12 and 500 times less on VP, sub-VP and EDM."""
+    mean, uniform, importance = variances(sde)
+    span = float(sde.log_snr(sde.t_min) - sde.log_snr(sde.t_max))
+    assert importance <= 3.1 * (0.5 * span / (sde.t_max - sde.t_min)) ** 2  # E |eps|^4 = 3
+    wanted = {sk.VPSDE: 50.0, sk.SubVPSDE: 12.0, sk.EDMSDE: 500.0}.get(type(sde), 0.999)
+    assert uniform > wanted * importance
+    assert mean > 0
+
+
+class Table(sk.GaussianSDE):
+    """A process on a table of log-SNRs, linear between its times 1, 2, ..., N."""
+
+    def __init__(self, log_snrs, exploding=False):
+        self.table, self.exploding = torch.tensor(log_snrs, dtype=F64), exploding
+        self.times = torch.arange(1, len(log_snrs) + 1, dtype=F64)
+        self.t_min, self.t_max = 1.0, float(len(log_snrs))
+
+    @schedule
+    def log_snr(self, t):
+        low = (t.floor().long() - 1).clamp(0, len(self.table) - 2)
+        return torch.lerp(self.table[low], self.table[low + 1], t - 1 - low)
+
+    def alpha(self, t):
+        log_snr = self.log_snr(t)
+        return torch.ones_like(log_snr) if self.exploding else torch.sigmoid(log_snr).sqrt()
+
+    def sigma(self, t):
+        log_snr = self.log_snr(t)
+        return torch.exp(-0.5 * log_snr) if self.exploding else torch.sigmoid(-log_snr).sqrt()
+
+
+@pytest.mark.parametrize("exploding", [False, True], ids=["DDPM's table", "NCSN's table"])
+def test_noise_levels_are_uniform_within_a_segment_of_the_table(exploding):
+    """WaveGrad, algorithm 1: each segment as often as any, sqrt(alpha_bar) uniform within it. 6000 rows, 1e-6."""
+    sde = Table([6.0, 2.0, -1.0, -5.0], exploding)
+    t, factor = losses.noise_levels(sde, 6000, sk.Noise(0))
+    assert (t.dtype, t.shape, factor) == (F64, (6000,), 1.0)
+    bar = torch.sigmoid(sde.table).sqrt()
+    level = (sde.alpha(t) ** 2 / (sde.alpha(t) ** 2 + sde.sigma(t) ** 2)).sqrt()
+    for k in range(3):
+        inside = (t >= k + 1) & (t < k + 2)
+        assert stats.binomtest(int(inside.sum()), 6000, 1 / 3).pvalue > 1e-6
+        share = (level[inside] - bar[k]) / (bar[k + 1] - bar[k])
+        assert stats.kstest(share.numpy(), "uniform").pvalue > 1e-6
+        assert stats.kstest((t[inside] - k - 1).numpy(), "uniform").pvalue < 1e-6  # the times themselves are not
+    if not exploding:
+        torch.testing.assert_close(level, sde.alpha(t))
+    again = losses.noise_levels(sde, 6000, sk.KeyedNoise(0))[0]
+    assert bool(((again >= 1) & (again <= 4)).all())
+    loss = DenoisingScoreMatching(times=losses.noise_levels)(crooked(sde), batch(), sk.Noise(0))
+    assert bool(loss.isfinite())
+
+
+@pytest.mark.parametrize("sde", [sk.VPSDE(), Table([1.0])], ids=["no table", "one time"])
+def test_a_process_without_a_table_has_no_segments(sde):
+    with pytest.raises(UnsupportedCombination, match="noise_levels: the process must have a table of at least two"):
+        losses.noise_levels(sde, 4, sk.Noise(0))
+
+
+@pytest.mark.parametrize("density", [losses.importance, losses.LogNormal()], ids=["importance", "LogNormal"])
+def test_a_process_without_a_kernel_has_no_log_snr_to_draw(density):
+    with pytest.raises(UnsupportedCombination, match=r"(importance|LogNormal): sde must be a GaussianSDE"):
+        density(Drift(), 4, sk.Noise(0))
+
+
+@each_sde
+def test_a_number_is_one_level_for_every_row(sde):
+    """Vincent 2011: sigma^2 |score(x) + (x - alpha x0) / sigma^2|^2 at one sigma; no time is drawn."""
+    x0, eps = batch(), batch(seed=1)
+    seen = []
+    model = FromFunction(sde, eps=lambda x, t: seen.append(t) or torch.sin(3 * x) + 0.2)
+    for t in some_times(sde):
+        alpha, sigma = float(sde.alpha(t)), float(sde.sigma(t))
+        x = alpha * x0 + sigma * eps
+        score = -(torch.sin(3 * x) + 0.2) / sigma
+        by_hand = sigma**2 * (score + (x - alpha * x0) / sigma**2).square().flatten(1).mean(1)
+        rows = DenoisingScoreMatching(times=t).per_sample(model, x0, Given(eps))
+        torch.testing.assert_close(rows, by_hand, rtol=1e-7, atol=1e-12)
+        rows = DenoisingScoreMatching(times=t, weight="likelihood").per_sample(model, x0, Given(eps))
+        many = DenoisingScoreMatching(times=at(t), weight="likelihood").per_sample(model, x0, Given(eps))
+        torch.testing.assert_close(rows, many, rtol=1e-12, atol=0)
+        assert seen[0] == t
+        seen.clear()
+
+
+@pytest.mark.parametrize("t", [0.0, 1.5, -1, 1e-9])
+def test_a_level_outside_the_process_is_named(t):
+    with pytest.raises(InvalidArgument, match=r"times must lie within the process's \[0.0001, 1\], got"):
+        DenoisingScoreMatching(times=t)(crooked(sk.VPSDE()), batch(), sk.Noise(0))
 
 
 # What is refused
@@ -361,16 +624,39 @@ def test_no_rows_have_no_times():
 @pytest.mark.parametrize(
     ("settings", "kind", "said"),
     [
-        ({"weight": "snr"}, InvalidArgument, "weight must be one of simple, likelihood, got 'snr'"),
-        ({"weight": 2.0}, InvalidType, "weight must be one of simple, likelihood, got float 2.0"),
-        ({"times": "normal"}, InvalidArgument, "times must be one of uniform, stratified, got 'normal'"),
+        ({"weight": "snr"}, InvalidArgument, "weight must be one of simple, likelihood, edm, flow, min_snr, got 'snr'"),
+        ({"weight": 2.0}, InvalidType, "weight must be one of simple, likelihood, edm, flow, min_snr, got float 2.0"),
+        (
+            {"times": "normal"}, InvalidArgument,
+            "times must be one of uniform, stratified, importance, log_normal, logit_normal, got 'normal'",
+        ),
+        ({"times": None}, InvalidType, "times must be a name, a time density or a number, got NoneType None"),
+        ({"times": [0.1]}, InvalidType, r"times must be a name, a time density or a number, got list \[0.1\]"),
+        ({"times": math.nan}, InvalidArgument, "times must be finite, got times=nan"),
         ({"reduction": "none"}, InvalidArgument, "reduction must be one of mean, sum, got 'none'"),
         ({"reduction": None}, InvalidType, "reduction must be one of mean, sum, got NoneType"),
     ],
-)
+)  # fmt: skip
 def test_a_setting_that_is_none_is_named(settings, kind, said):
     with pytest.raises(kind, match=f"DenoisingScoreMatching: {said}"):
         DenoisingScoreMatching(**settings)
+
+
+@pytest.mark.parametrize(
+    ("build", "kind", "said"),
+    [
+        (lambda: losses.EDM(0.0), InvalidArgument, "EDM: sigma_data must be finite and > 0, got sigma_data=0"),
+        (lambda: losses.EDM("0.5"), InvalidType, "EDM: sigma_data must be a number, got str '0.5'"),
+        (lambda: losses.MinSNR(-1), InvalidArgument, "MinSNR: gamma must be finite and > 0, got gamma=-1"),
+        (lambda: losses.LogNormal(std=0), InvalidArgument, "LogNormal: std must be finite and > 0, got std=0"),
+        (lambda: losses.LogNormal(math.inf), InvalidArgument, "LogNormal: mean must be finite, got mean=inf"),
+        (lambda: losses.LogitNormal(std=-1), InvalidArgument, "LogitNormal: std must be finite and > 0, got std=-1"),
+        (lambda: losses.LogitNormal(None), InvalidType, "LogitNormal: mean must be a number, got NoneType None"),
+    ],
+)
+def test_a_setting_of_a_weight_or_density_that_is_none_is_named(build, kind, said):
+    with pytest.raises(kind, match=said):
+        build()
 
 
 @pytest.mark.parametrize(
@@ -410,17 +696,20 @@ def test_a_loss_that_is_not_finite_is_named():
         DenoisingScoreMatching()(model, batch(), sk.Noise(0))
 
 
+class Drift(sk.SDE):
+    """A process of which only drift and diffusion are known."""
+
+    t_min, t_max = 0.1, 1.0
+    prior = sk.sdes.NormalPrior()
+
+    def drift(self, x, t):
+        return -x
+
+    def diffusion(self, t):
+        return torch.ones_like(torch.as_tensor(t))
+
+
 def test_a_process_without_a_kernel_has_no_denoising_loss():
-    class Drift(sk.SDE):
-        t_min, t_max = 0.1, 1.0
-        prior = sk.sdes.NormalPrior()
-
-        def drift(self, x, t):
-            return -x
-
-        def diffusion(self, t):
-            return torch.ones_like(torch.as_tensor(t))
-
     model = FromFunction(Drift(), score=lambda x, t: -x)
     with pytest.raises(UnsupportedCombination, match="the model's process must have alpha and sigma, got Drift"):
         DenoisingScoreMatching()(model, batch(), sk.Noise(0))

@@ -429,6 +429,9 @@ def test_losses_stand_over_their_steps_beside_their_running_mean():
     np.testing.assert_array_equal(single, [[1, 3.0]])
     np.testing.assert_array_equal(its_mean, [[1, 3.0]])
     assert fig.axes[0].get_yscale() == "log"
+    below = plots.loss_curves({"DDPM": losses.tolist(), "NCSN": [3.0, -0.2]})  # no target: a logarithm would hide it
+    assert below.axes[0].get_yscale() == "linear"
+    np.testing.assert_array_equal(curves(below.axes[0])[2], [[1, 3.0], [2, -0.2]])
     assert [text.get_text() for text in fig.axes[0].get_legend().get_texts()] == ["DDPM", "NCSN"]
 
 

@@ -20,6 +20,8 @@ DATA = {
     "swissroll": "scikit-learn's Swiss roll in the plane, beside its exact density (under 2 minutes)",
 }
 
+OBJECTIVES = ("denoising", "sliced", "implicit")
+
 OUT = {"digits": Path("sdekit-demo"), "swissroll": Path("sdekit-demo") / "swissroll"}
 
 
@@ -28,6 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "\n".join(["data:", *(f"  {name:<10} {text}" for name, text in DATA.items())])
     parser.add_argument("data", nargs="?", choices=list(DATA), default="digits", help="what to train on (digits)")
+    parser.add_argument(
+        "--objective", choices=OBJECTIVES, default=OBJECTIVES[0],
+        help="what the swissroll views are trained with: by denoising, or without a target, with the trace of the "
+        "score's derivative estimated (sliced) or exact (implicit); digits: denoising alone (denoising)",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="a short run that only shows that everything works")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")
     parser.add_argument("--out", type=Path, help="the directory to write to (./sdekit-demo, or its swissroll folder)")
@@ -44,12 +51,18 @@ def run(args: argparse.Namespace) -> None:
 
     device = check_device(args.device)
     seed = fold(whole("sdekit demo", "--seed", args.seed, at_least=0))
+    if args.data == "digits" and args.objective != "denoising":
+        raise InvalidArgument(
+            f"--objective: must be denoising for digits, got {args.objective!r}; swissroll has them all"
+        )
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(cores(), MOST_THREADS))
     module = {"digits": demo_digits, "swissroll": demo_swissroll}[args.data]
     module.load()  # before the directory is touched: scikit-learn may be missing
     folder = Folder(OUT[args.data] if args.out is None else args.out, args.force)
     settings = module.QUICK if args.quick else module.FULL
+    if args.objective != "denoising":
+        settings = demo_swissroll.trained_by(args.objective, settings)
     module.demo(folder, settings, device=device, seed=seed)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from .. import plots
 from ..data import roll_position, swiss_roll, swiss_roll_density
 from ..data.base import sklearn_datasets
 from ..likelihood import log_likelihood
-from ..losses import DenoisingScoreMatching
+from ..losses import DenoisingScoreMatching, ImplicitScoreMatching, SlicedScoreMatching
+from ..losses.base import Objective
 from ..metrics import energy_distance, noise_floor
 from ..models import Epsilon, Parametrised, ScaledScore
 from ..models.base import ScoreModel, evaluating
@@ -27,7 +28,7 @@ from ..training import Settings
 from ..training.generators import seeded
 from .folder import Folder
 from .report import Report, code, paragraph, table
-from .study import DDPM, NCSN, TWO_VIEWS, Lab, Run, View, runs, views_table
+from .study import DDPM, NCSN, SQUARE, TWO_VIEWS, Lab, Run, View, runs, views_table
 from .watch import counting, travelling
 
 VIEWS = (DDPM, NCSN)
@@ -54,6 +55,8 @@ class RollSettings:
     """Points of which the likelihood is taken."""
     tol: float = 3e-4
     """Of its integration."""
+    objective: str = "denoising"
+    """What the views are trained with: a name of OBJECTIVES."""
 
 
 FULL = RollSettings(Settings(steps=1500, batch_size=512, lr=4e-3, warmup=50, ema=0.99), runs(100, 50, 20, 1e-4))
@@ -61,6 +64,25 @@ QUICK = RollSettings(
     Settings(steps=400, batch_size=256, lr=4e-3, warmup=20, ema=0.98), runs(40, 25, 12, 1e-4),
     width=64, samples=400, pool=1500, walkers=300, walk=300, side=40, held_out=200, tol=1e-3,
 )  # fmt: skip
+
+OBJECTIVES: dict[str, Objective] = {
+    "denoising": DenoisingScoreMatching(),
+    "sliced": SlicedScoreMatching("likelihood", times="importance"),
+    "implicit": ImplicitScoreMatching("likelihood", times="importance"),
+}
+"""By name. Those without a target meet all log-SNRs alike: VP's uniform times would leave the least noise to chance."""
+
+TARGETLESS = (
+    "The loss has no target: it is half the mean square of ε less σ times the mean of ∂ε/∂x, the score's divergence "
+    "in units of noise, {trace}. It is below zero where the model is right. The levels of noise are drawn evenly in "
+    "the log-SNR and all weighed alike, by half its range."
+)
+LOSSES = {
+    "denoising": SQUARE,
+    "sliced": TARGETLESS.format(trace="estimated along one random direction a point"),
+    "implicit": TARGETLESS.format(trace="exactly, a derivative for each coordinate"),
+}
+"""What the page says of each."""
 
 EXTENT = 2.2
 """Half the width of the pictures."""
@@ -91,6 +113,11 @@ model = load_model("ddpm.safetensors")
 x = sk.sample(model, (1000, 2), solver=sk.solvers.DPMSolver(), steps=20, seed=0)
 sk.log_likelihood(model, x).log_prob
 """
+
+
+def trained_by(objective: str, settings: RollSettings) -> RollSettings:
+    """The settings of a run whose views are trained with another objective."""
+    return replace(settings, objective=objective)
 
 
 def load() -> None:
@@ -145,6 +172,7 @@ class _Study:
             footer=f"Device {device}, seed {seed}. Data: scikit-learn's make_swiss_roll (Marsland 2009), noise 0.5.",
         )
         self.page.facts["points to learn from"] = f"{n:,}"
+        self.page.facts["score matching"] = settings.objective
         self.page.facts["parameters"] = f"{sum(p.numel() for p in self.untrained[DDPM].parameters()):,}"
         floor = noise_floor(other, self.held_out, settings.samples, seed=seed)
         self.lab = Lab(
@@ -157,6 +185,8 @@ class _Study:
             (settings.samples, 2),
             device,
             seed,
+            objective=settings.objective,
+            gist=LOSSES[settings.objective],
         )
         self.clouds: dict[str, Tensor] = {}
         self.fields: list[list[FieldPanel]] = []
@@ -190,7 +220,7 @@ class _Study:
 
     def train(self, view: View) -> None:
         """Trains a view."""
-        self.lab.train(view, self.untrained[view], self.data, DenoisingScoreMatching())
+        self.lab.train(view, self.untrained[view], self.data, OBJECTIVES[self.settings.objective])
 
     def score(self, view: View) -> None:
         """The score field at three levels of noise, over the exact density, in the units of the data."""
@@ -289,7 +319,9 @@ class _Study:
             maps = [self.truth, *self.maps.values()]
             plots.save(plots.density_maps(["exact", *self.maps], maps, self.lattice), path)
         self.folder.json("log_density.json", [
-            dict(zip(("view", "log_density", "exact", "kl", "nfe", "seconds"), line, strict=True)) for line in self.fits
+            dict(zip(("view", "log_density", "exact", "kl", "nfe", "seconds"), line, strict=True))
+            | {"objective": made.objective}
+            for line in self.fits
         ])  # fmt: skip
         self.page.facts[f"nats from the truth, {view.name}"] = f"{float((right - found).mean()):.3f}"
         self.page.set("density", paragraph(

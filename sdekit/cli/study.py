@@ -7,7 +7,7 @@ import io
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -91,6 +91,8 @@ class Result:
     floor_low: float
     floor_high: float
     samples: int
+    objective: str = "denoising"
+    """What the view was trained with."""
 
     def row(self) -> SolverRow:
         """The line as the picture of the table takes it."""
@@ -143,6 +145,13 @@ def results(lines: Sequence[Result]) -> str:
     return table("", ["solver", "NFE", "seconds", "energy distance", "noise floor (90 %)"], groups)
 
 
+SQUARE = (
+    "The loss is the mean square of the error in ε; the views meet the levels of noise in different proportions, and "
+    "so their losses do not compare."
+)
+"""What the page says of denoising score matching."""
+
+
 @dataclass
 class Lab:
     """What the parts of a demo share: where they write, what they compare with, and what they have so far."""
@@ -159,6 +168,10 @@ class Lab:
     """Of the samples that each solver draws."""
     device: torch.device
     seed: int
+    objective: str = "denoising"
+    """What the views are trained with."""
+    gist: str = SQUARE
+    """What the page says of it."""
     models: dict[View, Parametrised] = field(default_factory=dict)
     losses: dict[str, list[float]] = field(default_factory=dict)
     table: list[Result] = field(default_factory=list)
@@ -167,7 +180,8 @@ class Lab:
         """Trains a view and saves the model with the averaged weights, also where Ctrl-C ends it before its time."""
         made, begun = self.training, list[Trained]()
         name = f"{view.key}.safetensors"
-        print(f"{view.name}: training, {made.steps} steps of {made.batch_size}", flush=True)
+        size = f"{made.steps} steps of {made.batch_size}"
+        print(f"{view.name}: training by {self.objective} score matching, {size}", flush=True)
 
         def keep(trained: Trained) -> None:
             if not begun:
@@ -196,7 +210,7 @@ class Lab:
         print(f"{view.name}: {len(self.solvers)} solvers, {len(x_T)} samples each, from the same noise", flush=True)
         for run in self.solvers:
             x, line = solve(view, self.models[view], run, x_T, self.reference, self.floor, self.seed)
-            self.table.append(line)
+            self.table.append(replace(line, objective=self.objective))
             write_table(self.folder, self.table)
             yield run, x, line
         with self.folder.writing("table.png") as path:
@@ -210,10 +224,9 @@ class Lab:
     def _show_training(self) -> None:
         made = self.training
         self.page.set("training", paragraph(
-            f"Each view takes {made.steps:,} steps of Adam, {made.batch_size} rows at a time. The loss is the mean "
-            "square of the error in ε; the views meet the levels of noise in different proportions, and so their "
-            "losses do not compare. Everything on this page is drawn from the running average of the weights (decay "
-            f"{made.ema:g})."
+            f"Each view takes {made.steps:,} steps of Adam, {made.batch_size} rows at a time, by {self.objective} "
+            f"score matching. {self.gist} Everything on this page is drawn from the running average of the weights "
+            f"(decay {made.ema:g})."
         ), self.page.figure(
             "losses.png", "loss over training steps", "The loss of each step, and its running mean."
         ))  # fmt: skip

@@ -38,7 +38,11 @@ class Mark(NamedTuple):
 
 @style.picture
 def loss_curves(curves: Mapping[str, Sequence[float]]) -> Figure:
-    """Losses over steps on a logarithmic scale, each beside its running mean; the first sets the colours' order."""
+    """Losses over steps, each beside its running mean; the first sets the colours' order.
+
+    The scale is logarithmic where all losses are above zero, as those of a loss without a target are not.
+    """
+    positive = all(min(losses, default=1.0) > 0 for losses in curves.values())
     fig = style.figure(7.2, 2.9)
     axes = fig.add_subplot()
     for (name, losses), colour in zip(curves.items(), itertools.cycle(style.CYCLE), strict=False):
@@ -50,7 +54,7 @@ def loss_curves(curves: Mapping[str, Sequence[float]]) -> Figure:
         axes.plot(steps, values, color=colour, alpha=0.18, linewidth=0.6)
         mean = np.convolve(values, np.ones(window) / window, mode="valid")
         axes.plot(steps[window - 1 :], mean, color=colour, label=name)
-    axes.set(xlabel="step", ylabel="loss", yscale="log", xlim=(1, None))
+    axes.set(xlabel="step", ylabel="loss", yscale="log" if positive else "linear", xlim=(1, None))
     axes.grid(axis="y")
     axes.legend()
     return fig
