@@ -297,7 +297,8 @@ def test_a_name_is_its_weight_and_a_weight_is_one_a_row(sde):
         singly = torch.tensor([float(weight(sde.level(u, x0))) for u in t.tolist()], dtype=F64)
         torch.testing.assert_close(torch.as_tensor(column, dtype=F64).flatten().expand(5), singly, rtol=1e-12, atol=0)
         both = [
-            DenoisingScoreMatching(weight=w, times=0.3).per_sample(crooked(sde), x0, Given(eps)) for w in (name, weight)
+            DenoisingScoreMatching(weight=w, times=float(t[2])).per_sample(crooked(sde), x0, Given(eps))
+            for w in (name, weight)
         ]
         assert torch.equal(*both)
 
@@ -496,8 +497,12 @@ def test_importance_leaves_the_objective_that_of_uniform_times(sde):
     a, b = sde.t_min, sde.t_max
     for power in (0, 1, 2):
         mean = (b ** (power + 1) - a ** (power + 1)) / ((power + 1) * (b - a))
-        assert float((factor * t**power).mean()) == pytest.approx(mean, rel=1e-6)
-        assert float((t**power).mean()) < 0.97 * mean or power == 0 or isinstance(sde, sk.VESDE)
+        rel = 1e-5 if isinstance(sde, sk.TableSDE) else 1e-6  # the midpoint rule meets the jumps of a table's rates
+        assert float((factor * t**power).mean()) == pytest.approx(mean, rel=rel)
+        if power and isinstance(
+            sde, sk.VPSDE | sk.SubVPSDE | sk.EDMSDE
+        ):  # the control: the times themselves are others
+            assert float((t**power).mean()) < 0.97 * mean
 
 
 @each_sde

@@ -4,16 +4,20 @@ from .denoising import DenoisingScoreMatching
 from .implicit import ImplicitScoreMatching
 from .sliced import SlicedScoreMatching
 from .times import LogitNormal, LogNormal, importance, noise_levels, stratified, uniform
+from .variational import Hybrid, Terms, VariationalBound
 from .weights import EDM, MinSNR, flow, likelihood, simple
 
 __all__ = [
     "DenoisingScoreMatching",
     "EDM",
+    "Hybrid",
     "ImplicitScoreMatching",
     "LogNormal",
     "LogitNormal",
     "MinSNR",
     "SlicedScoreMatching",
+    "Terms",
+    "VariationalBound",
     "flow",
     "importance",
     "likelihood",

@@ -1,0 +1,283 @@
+"""The variational bound, term by term, and the hybrid objective: on Gaussian data each is a closed form."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import sdekit as sk
+from sdekit.errors import InvalidArgument, InvalidType, UnsupportedCombination
+from sdekit.losses import Hybrid, VariationalBound
+from sdekit.sdes import tables
+
+F64 = torch.float64
+MEAN, VAR = 0.8, 0.3  # of the data
+
+TABLES = {
+    "linear": sk.DiscreteVPSDE(tables.linear(20, 1e-3, 0.4)),
+    "cosine": sk.DiscreteVPSDE(tables.cosine(12, max_beta=0.95)),
+    "respaced": sk.DiscreteVPSDE().respaced(15),
+    "NCSN": sk.DiscreteVESDE(tables.geometric(15, 0.05, 20.0)),
+}
+each_table = pytest.mark.parametrize("sde", TABLES.values(), ids=TABLES)
+
+
+class Drawn:
+    """A source that gives the eps it was given, at every level."""
+
+    def __init__(self, eps):
+        self.eps = eps
+
+    def normal(self, shape, *, stream, dtype=None, device=None):
+        return self.eps.to(dtype)
+
+
+def nodes(n=12):
+    v, w = np.polynomial.hermite_e.hermegauss(n)
+    z, eps = (torch.tensor(u.reshape(-1)) for u in np.meshgrid(v, v, indexing="ij"))
+    return z, eps, torch.tensor(np.outer(w, w).reshape(-1) / w.sum() ** 2)
+
+
+def exact(sde, variance=None, mean=MEAN, var=VAR):
+    """The exact belief of Gaussian data, with a variance of the reverse step where one is wanted."""
+    oracle = sk.models.GaussianMixture(sde, [1.0], torch.tensor([[mean]], dtype=F64), var)
+    if variance is None:
+        return oracle
+
+    def network(x, label):
+        return torch.cat([oracle(x, label + 1).eps, torch.zeros_like(x)], 1)
+
+    return sk.models.Parametrised(network, sde, sk.models.Epsilon(label="index"), variance)
+
+
+class Own(sk.models.Variance):
+    """Var[x_s | x_t] of the Gaussian data themselves."""
+
+    def __init__(self, factor=1.0):
+        object.__setattr__(self, "factor", factor)
+
+    def log_var(self, value, t, s):
+        ratio = t.alpha / s.alpha
+        vs, vt = s.alpha**2 * VAR + s.sigma**2, t.alpha**2 * VAR + t.sigma**2
+        found = torch.as_tensor(self.factor * (vs - ratio**2 * vs**2 / vt), dtype=F64).log()
+        return found.expand(value.shape)
+
+
+def closed(sde, kind):
+    """E over Gaussian data of each term, from the levels in NumPy: (L_T, [L_(t-1)], L_0)."""
+    t = sde.times.numpy()
+    a, s = sde.alpha(sde.times).numpy(), sde.sigma(sde.times).numpy()
+    v = a**2 * VAR + s**2  # of x_t
+    top, std = len(t) - 1, 1.0 if isinstance(sde, sk.DiscreteVPSDE) else s[-1]
+    prior = 0.5 * ((s[top] / std) ** 2 - 1 - 2 * math.log(s[top] / std) + (a[top] / std) ** 2 * (MEAN**2 + VAR))
+    spread = VAR - a**2 * VAR**2 / v  # of x0 given x_t
+    steps = []
+    for i in range(1, len(t)):
+        r = a[i] / a[i - 1]
+        beta = s[i] ** 2 - r**2 * s[i - 1] ** 2
+        true = beta * s[i - 1] ** 2 / s[i] ** 2
+        model = {"posterior": true, "upper": beta, "learned": v[i - 1] - r**2 * v[i - 1] ** 2 / v[i]}[kind]
+        pull = a[i - 1] * beta / s[i] ** 2
+        steps.append(0.5 * (math.log(model / true) + true / model - 1 + pull**2 * spread[i] / model))
+    r = a[1] / a[0]
+    first = {
+        "posterior": (s[1] ** 2 - r**2 * s[0] ** 2) * s[0] ** 2 / s[1] ** 2,  # the second step's, for the first
+        "upper": s[0] ** 2,
+        "learned": VAR - a[0] ** 2 * VAR**2 / v[0],
+    }[kind]
+    return prior, steps, 0.5 * (math.log(2 * math.pi * first) + spread[0] / first)
+
+
+@each_table
+@pytest.mark.parametrize("kind", ["posterior", "upper", "learned"])
+def test_each_term_is_its_closed_form_on_gaussian_data(sde, kind):
+    """KL divergences of Gaussians, averaged over data and noise by quadrature, to 1e-10; L_0 by a Gaussian decoder."""
+    z, eps, w = nodes()
+    x0 = (MEAN + math.sqrt(VAR) * z)[:, None]
+    model = exact(sde, Own() if kind == "learned" else None)
+    terms = VariationalBound(kind).terms(model, x0, Drawn(eps[:, None]))
+    prior, steps, decoder = closed(sde, kind)
+    assert float((w * terms.prior).sum()) == pytest.approx(prior, rel=1e-10, abs=1e-12)
+    np.testing.assert_allclose((terms.steps @ w).numpy(), steps, rtol=1e-9, atol=1e-12)
+    assert float((w * terms.decoder).sum()) == pytest.approx(decoder, rel=1e-9)
+    entropy = 0.5 * math.log(2 * math.pi * math.e * VAR)
+    assert float((w * terms.total).sum()) >= entropy  # an upper bound of -E log p
+
+
+@each_table
+def test_with_the_datas_own_variance_the_bound_is_tight_up_to_the_prior(sde):
+    """Then p(x_s | x_t) is q's own: the bound exceeds the entropy by KL(q(x_T) || prior) alone, and no less."""
+    z, eps, w = nodes()
+    x0 = (MEAN + math.sqrt(VAR) * z)[:, None]
+    total = (w * VariationalBound("learned").terms(exact(sde, Own()), x0, Drawn(eps[:, None])).total).sum()
+    a, s = (float(f(sde.t_max)) for f in (sde.alpha, sde.sigma))
+    std = 1.0 if isinstance(sde, sk.DiscreteVPSDE) else s
+    v = a * a * VAR + s * s
+    gap = 0.5 * (v / std**2 - 1 - math.log(v / std**2) + (a * MEAN / std) ** 2)
+    assert float(total) == pytest.approx(0.5 * math.log(2 * math.pi * math.e * VAR) + gap, rel=1e-9)
+    for factor in (0.7, 1.4):  # the control: any other variance costs more
+        other = VariationalBound("learned").terms(exact(sde, Own(factor)), x0, Drawn(eps[:, None])).total
+        assert float((w * other).sum()) > float(total) + 1e-3
+
+
+@each_table
+def test_the_loss_is_without_bias_for_the_sum_of_its_terms(sde):
+    """N times the drawn term, averaged over t: every time of the table once gives sum L_(t-1) + L_0."""
+    n = len(sde.times)
+    x0 = sk.Noise(0).normal((n, 2), stream="x", dtype=F64)
+    eps = sk.Noise(1).normal((n, 2), stream="e", dtype=F64)
+    model = sk.models.FromFunction(sde, eps=lambda x, t: torch.sin(x))
+    every = lambda sde, n, noise, device: (sde.times, 1.0)  # noqa: E731
+    rows = VariationalBound("upper", times=every).per_sample(model, x0, Drawn(eps))
+    for i in range(n):
+        terms = VariationalBound("upper").terms(model, x0[i : i + 1], Drawn(eps[i : i + 1]))
+        wanted = terms.steps[i - 1, 0] if i else terms.decoder[0]
+        assert float(rows[i]) == pytest.approx(n * float(wanted), rel=1e-11)
+
+
+@each_table
+@pytest.mark.parametrize("kind", ["posterior", "upper"])
+def test_the_exact_belief_is_stationary_and_its_opposite_is_not(sde, kind):
+    """The gradient of every term along 1, x and the exact eps is 0 at eps, and not at -eps."""
+    z, eps, w = nodes()
+    x0 = (MEAN + math.sqrt(VAR) * z)[:, None]
+    for sign in (1.0, -1.0):
+        c = torch.zeros(3, dtype=F64, requires_grad=True)
+
+        def moved(x, t, sign=sign, c=c):
+            right = exact(sde)(x, t).eps
+            return sign * right + c[0] + c[1] * x + c[2] * right
+
+        terms = VariationalBound(kind).terms(sk.models.FromFunction(sde, eps=moved), x0, Drawn(eps[:, None]))
+        for rows in (*terms.steps, terms.decoder):
+            (slope,) = torch.autograd.grad((w * rows).sum(), c, retain_graph=True)
+            size = float((w * rows).sum().detach().abs()) + 1.0
+            assert (float(slope.abs().max()) <= 1e-9 * size) == (sign > 0)
+
+
+def test_the_discretised_decoder_is_the_mass_of_a_bin():
+    """Ho et al. 2020, eq. 13: Phi differences over x0 +- half a level, to infinity at the ends; the masses sum to 1."""
+    sde = TABLES["linear"]
+    levels = torch.linspace(-1, 1, 17, dtype=F64)[:, None]
+    bound = VariationalBound("upper", decoder_bin=2 / 16)
+    guess = 0.31
+    model = sk.models.FromFunction(sde, x0=lambda x, t: torch.full_like(x, guess))
+    terms = bound.terms(model, levels, Drawn(torch.zeros(17, 1, dtype=F64)))
+    std = float(sde.sigma(1.0))
+    edges = np.concatenate([[-np.inf], np.linspace(-1, 1, 17)[:-1] + 1 / 16, [np.inf]])
+    upper = np.maximum(stats.norm.logcdf(edges[1:], guess, std), -600)
+    np.testing.assert_allclose(np.exp(-terms.decoder.numpy()).sum(), 1.0, rtol=1e-9)
+    mass = np.diff(stats.norm.cdf(edges, guess, std))
+    likely = mass > 1e-12
+    np.testing.assert_allclose(terms.decoder.numpy()[likely], -np.log(mass[likely]), rtol=1e-6)
+    assert bool(torch.isfinite(terms.decoder).all())
+    assert len(upper) == 17
+
+
+def test_the_bound_in_the_middle_of_a_wide_bin_is_the_density_of_a_narrow_one():
+    """-log mass -> -log density - log bin as the bin narrows."""
+    sde = TABLES["linear"]
+    x0 = torch.tensor([[0.25], [-0.5]], dtype=F64)
+    model = sk.models.FromFunction(sde, x0=lambda x, t: torch.full_like(x, 0.1))
+    noise = Drawn(torch.zeros(2, 1, dtype=F64))
+    fine = VariationalBound("upper", decoder_bin=2**-14).terms(model, x0, noise).decoder
+    density = VariationalBound("upper").terms(model, x0, noise).decoder
+    torch.testing.assert_close(fine, density + 14 * math.log(2), rtol=1e-3, atol=1e-3)
+
+
+def test_the_hybrid_objective_is_improved_ddpms():
+    """L_simple + 0.001 N / ln 2 times the term in nats a coordinate; its gradient in the mean is L_simple's alone."""
+    sde = TABLES["linear"]
+    x0 = sk.Noise(0).normal((20, 3), stream="x", dtype=F64)
+    eps = sk.Noise(1).normal((20, 3), stream="e", dtype=F64)
+    a = torch.tensor(0.3, dtype=F64, requires_grad=True)
+    b = torch.tensor(0.2, dtype=F64, requires_grad=True)
+    network = lambda x, label: torch.cat([a * x, b * x], 1)  # noqa: E731
+    model = sk.models.Parametrised(network, sde, sk.models.Epsilon(label="index"), sk.models.LearnedRange())
+    every = lambda sde, n, noise, device: (sde.times, 1.0)  # noqa: E731
+    value = Hybrid(times=every)(model, x0, Drawn(eps))
+    simple = sk.losses.DenoisingScoreMatching(times=every)(model, x0, Drawn(eps))
+    bound = VariationalBound("learned", times=every, reduction="mean")(model, x0, Drawn(eps))
+    total = simple.item() + 0.001 * bound.item() / math.log(2)
+    assert value.item() == pytest.approx(total, rel=1e-12)
+    (of_mean, of_variance) = torch.autograd.grad(value, (a, b))
+    (alone,) = torch.autograd.grad(simple, a)
+    assert float(of_mean) == pytest.approx(float(alone), rel=1e-12)
+    (learns,) = torch.autograd.grad(bound, b)
+    assert float(of_variance) == pytest.approx(0.001 * float(learns) / math.log(2), rel=1e-12)
+
+
+def test_a_learned_range_finds_the_datas_variance_where_it_lies_in_it():
+    """Gradient descent on one number a level, the exact mean held: var(x_s | x_t) of Gaussian data lies between."""
+    sde = TABLES["linear"]
+    z, eps, w = nodes()
+    x0 = (MEAN + math.sqrt(VAR) * z)[:, None]
+    oracle = exact(sde)
+    v = torch.zeros(len(sde.times), dtype=F64, requires_grad=True)
+
+    def network(x, label):
+        return torch.cat([oracle(x, label + 1).eps, v[label.long()][:, None].expand(x.shape)], 1)
+
+    model = sk.models.Parametrised(network, sde, sk.models.Epsilon(label="index"), sk.models.LearnedRange())
+    optimiser = torch.optim.LBFGS([v], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-12)
+
+    def closure():
+        optimiser.zero_grad()
+        loss = (VariationalBound("learned").terms(model, x0, Drawn(eps[:, None])).steps @ w).sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    x = torch.zeros(len(sde.times), 1, dtype=F64)
+    found = model(x, sde.times).log_var[1:, 0].detach()
+    level = sde.level(sde.times, x)
+    wanted = Own().log_var(x, level, sde.previous(level))[1:, 0]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "said"),
+    [
+        (lambda: VariationalBound("lower"), InvalidArgument, "variance must be one of posterior, upper, learned"),
+        (lambda: VariationalBound(decoder_bin=0.0), InvalidArgument, "decoder_bin must be finite and > 0"),
+        (lambda: VariationalBound(decoder_ends=(1.0, -1.0)), InvalidArgument, "decoder_ends[1] must be"),
+        (lambda: VariationalBound(times="log_normal"), InvalidArgument, "times must be one of uniform, stratified"),
+        (lambda: Hybrid(scale=-1.0), InvalidArgument, "Hybrid: scale must be finite and >= 0"),
+        (
+            lambda: VariationalBound()(exact(sk.VPSDE()), torch.zeros(2, 1), sk.Noise(0)),
+            UnsupportedCombination,
+            "VariationalBound: needs a process on a table, such as DiscreteVPSDE(betas), got VPSDE",
+        ),
+        (
+            lambda: Hybrid()(exact(TABLES["linear"]), torch.zeros(2, 1), sk.Noise(0)),
+            UnsupportedCombination,
+            "Hybrid: variance='learned' needs a model with a variance",
+        ),
+        (
+            lambda: VariationalBound(decoder_bin=0.5)(exact(TABLES["linear"]), torch.full((2, 1), 0.3), sk.Noise(0)),
+            InvalidArgument,
+            "x0 must hold levels 0.5 apart from -1 to 1",
+        ),
+        (
+            lambda: VariationalBound()(exact(TABLES["linear"]), torch.zeros(2, 1, dtype=torch.int64), sk.Noise(0)),
+            InvalidType,
+            "VariationalBound: x0 must be of a floating-point dtype",
+        ),
+        (
+            lambda: VariationalBound()(lambda x, t: x, torch.zeros(2, 1), sk.Noise(0)),
+            InvalidType,
+            "must be a ScoreModel",
+        ),
+        (
+            lambda: VariationalBound()(exact(TABLES["NCSN"]), torch.zeros(2, 1), 3),
+            InvalidType,
+            "noise must be a source",
+        ),
+    ],
+)
+def test_what_has_no_bound_is_named(call, kind, said):
+    with pytest.raises(kind) as caught:
+        call()
+    assert said in str(caught.value)
