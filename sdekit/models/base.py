@@ -196,6 +196,7 @@ class Given(ScoreModel):
         self.model = model
         self.sde = model.sde
         self.evaluations = model.evaluations
+        self.divisible = model.divisible
         self._condition = condition
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
