@@ -288,6 +288,7 @@ def test_info_as_json_names_every_class_there_is(capsys):
         "processes": concrete(sk.SDE, sk.sdes),
         "models": concrete(sk.models.ScoreModel, sk.models),
         "parametrisations": concrete(sk.models.Parametrisation, sk.models),
+        "guidance": concrete(sk.guidance.Guidance, sk.guidance),
         "solvers": concrete(sk.solvers.Solver, sk.solvers),
         "ODE methods": concrete(sk.ode.ODEMethod, sk.ode),
     }
