@@ -11,6 +11,7 @@ from subjects import sdes, solvers
 import sdekit as sk
 from sdekit.errors import InvalidArgument, InvalidType, NonFiniteError, UnsupportedCombination
 from sdekit.guidance import Classifier, ClassifierFree
+from sdekit.losses import ConditionDropout
 from sdekit.models import FromFunction, GaussianMixture, GaussianPrediction, Given
 from sdekit.models.wrappers import Whole
 
@@ -518,6 +519,148 @@ def test_guidance_of_a_guided_model_is_guidance():
     assert torch.equal(both.condition["y"], y)
 
 
+# Training with and without a condition
+
+
+class Asked:
+    """A loss that keeps what it is asked."""
+
+    def __call__(self, model, x0, noise, **condition):
+        self.condition = condition
+        return noise.normal((1,), stream="loss").sum()
+
+
+class AskedByRow(Asked):
+    """One that has a loss for each row, too."""
+
+    def per_sample(self, model, x0, noise, **condition):
+        self.condition = condition
+        return x0.sum(1)
+
+
+def test_a_share_of_the_rows_loses_its_conditions_together():
+    """Those that null names, in rows drawn anew for each source of noise; the rest is as it was given."""
+    loss = Asked()
+    dropout = ConditionDropout(loss, 0.3, {"y": 3, "z": 0.0})
+    y, z, kept = torch.arange(4000) % 3, 1 + randn(4000, 2).abs(), randn(4000)
+    lost = []
+    for seed in (0, 1):
+        dropout(None, randn(4000, 2), sk.Noise(seed), y=y, z=z, kept=kept)
+        found = loss.condition
+        lost.append(found["y"] == 3)
+        assert found["kept"] is kept
+        assert torch.equal(lost[-1], (found["z"] == 0).all(1))
+        assert torch.equal(found["y"][~lost[-1]], y[~lost[-1]])
+        assert torch.equal(found["z"][~lost[-1]], z[~lost[-1]])
+        assert (found["y"].dtype, found["z"].dtype) == (y.dtype, z.dtype)
+        assert abs(float(lost[-1].double().mean()) - 0.3) < 4 * math.sqrt(0.3 * 0.7 / 4000)
+    assert not torch.equal(*lost)
+
+
+@pytest.mark.parametrize(("probability", "lost"), [(0.0, 0), (1.0, 5)])
+def test_none_or_all_lose_their_condition_at_the_ends(probability, lost):
+    loss = Asked()
+    ConditionDropout(loss, probability, {"y": 9})(None, randn(5, 2), sk.Noise(0), y=torch.arange(5))
+    assert int((loss.condition["y"] == 9).sum()) == lost
+
+
+def test_a_loss_for_each_row_is_asked_where_there_is_one():
+    """With the same rows lost as in the mean, and none is made up where the loss has none."""
+    loss, x0, y = AskedByRow(), randn(50, 2), torch.arange(50)
+    dropout = ConditionDropout(loss, 0.5, {"y": 99})
+    dropout(None, x0, sk.Noise(3), y=y)
+    whole_batch = loss.condition["y"]
+    assert torch.equal(dropout.per_sample(None, x0, sk.Noise(3), y=y), x0.sum(1))
+    assert torch.equal(loss.condition["y"], whole_batch)
+    assert ConditionDropout(Asked(), 0.5, {"y": 99}).per_sample is None
+    keyed = [ConditionDropout(loss, 0.5, {"y": 99}).dropped(x0, sk.KeyedNoise(1), {"y": y})["y"] for _ in range(2)]
+    assert torch.equal(*keyed)
+
+
+def test_no_class_is_no_label():
+    """The index ``classes`` and no y at all are one model: a network so trained is both models of the guidance."""
+    model, x = sk.ddpm(_network(), VP), randn(4, 2)
+    assert torch.equal(model(x, 0.4, y=torch.full((4,), 3)).eps, model(x, 0.4).eps)
+    assert not torch.equal(model(x, 0.4, y=torch.zeros(4, dtype=torch.int64)).eps, model(x, 0.4).eps)
+
+
+@pytest.mark.parametrize("inner", [sk.losses.DenoisingScoreMatching(), Asked()], ids=["by row", "whole"])
+def test_a_run_with_dropout_is_resumed_to_the_last_bit(tmp_path, inner):
+    """Which rows lose their label is a function of the seed and the step."""
+    data, y = randn(60, 2).float(), torch.arange(60) % 3
+    seen = []
+
+    class Kept:
+        def __call__(self, model, x0, noise, **condition):
+            seen.append(condition["y"])
+            return sk.losses.DenoisingScoreMatching()(model, x0, noise, **condition)
+
+        def __repr__(self):
+            return "Kept()"
+
+    loss = ConditionDropout(inner if hasattr(inner, "per_sample") else Kept(), 0.4, {"y": 3})
+
+    def run(steps, out, **options):
+        settings = sk.training.Settings(steps=steps, batch_size=16, seed=2, decay="constant")
+        made = {"loss": loss, "condition": {"y": y}, "out": tmp_path / out}
+        return sk.training.train(sk.ddpm(_network().float(), VP), data, settings, **made, **options)
+
+    whole_run = run(6, "whole")
+    labels = list(seen)
+    run(3, "cut")
+    seen.clear()
+    again = run(6, "cut", resume=True)
+    assert again.losses == whole_run.losses
+    assert all(map(torch.equal, again.model.parameters(), whole_run.model.parameters()))
+    assert all(map(torch.equal, seen, labels[3:]))
+
+
+def test_a_network_trained_with_dropout_guides_itself():
+    """Two labels, two means: with a label the samples are of its part, without one of both."""
+    y = torch.arange(2000) % 2
+    data = (2.0 * (2 * y[:, None] - 1) + 0.3 * randn(2000, 1)).float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = sk.ddpm(sk.networks.MLP((1,), width=32, depth=2, embedding=16, classes=2), VP)
+    loss = ConditionDropout(sk.losses.DenoisingScoreMatching(), 0.3, {"y": 2})
+    settings = sk.training.Settings(steps=300, batch_size=256, lr=5e-3)
+    model = sk.training.train(model, data, settings, loss=loss, condition={"y": y}).ema
+    labels = torch.arange(200) % 2
+    x = sk.sample(ClassifierFree(model, model, 1.5).given(y=labels), (200, 1), steps=20)
+    assert float(((x[:, 0] > 0) == (labels == 1)).double().mean()) > 0.98
+    share = float((sk.sample(model, (400, 1), steps=20) > 0).double().mean())
+    assert 0.35 < share < 0.65
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "said"),
+    [
+        ((2.0, 0.1, {"y": 1}), InvalidType, r"loss must be a callable \(model, x0, noise\), got float 2\.0"),
+        ((Asked(), 1.1, {"y": 1}), InvalidArgument, "probability must be finite and >= 0 and <= 1, got"),
+        ((Asked(), "0.1", {"y": 1}), InvalidType, "probability must be a number, got str"),
+        ((Asked(), 0.1, 10), InvalidType, "null must be numbers by name, such as .*, got int 10"),
+        ((Asked(), 0.1, {}), InvalidType, "null must be numbers by name"),
+        ((Asked(), 0.1, {"y": None}), InvalidType, "null.'y'. must be a number, got NoneType None"),
+    ],
+)
+def test_settings_of_dropout_that_are_none_are_named(settings, kind, said):
+    with pytest.raises(kind, match=f"ConditionDropout: {said}"):
+        ConditionDropout(*settings)
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ({}, "condition y must hold one entry for each of 4 rows, got NoneType None"),
+        ({"y": 2}, "condition y must hold one entry for each of 4 rows, got int 2"),
+        ({"y": torch.zeros(3)}, "condition y must hold one entry for each of 4 rows, got a float32 tensor"),
+    ],
+)
+def test_a_condition_that_cannot_be_dropped_is_named(condition, said):
+    with pytest.raises(InvalidArgument, match=f"ConditionDropout: the {said}"):
+        ConditionDropout(Asked(), 0.1, {"y": 3})(None, randn(4, 2), sk.Noise(0), **condition)
+
+
 # Errors
 
 
@@ -568,9 +711,7 @@ def test_weights_and_labels_of_another_batch_are_named_before_the_first_evaluati
         sk.log_likelihood(make(2.0), randn(5, 2))
     model = labelled(VP)
     away = ClassifierFree(model, model.given(y=torch.zeros(2, dtype=torch.int64)), 2.0)
-    with pytest.raises(
-        InvalidArgument, match=r"condition uncond\.y must hold one entry a row, got 2 entries for 4 rows"
-    ):
+    with pytest.raises(InvalidArgument, match=r"condition uncond\.y must hold one entry a row, got 2 entries"):
         sk.sample(away.given(y=torch.zeros(4, dtype=torch.int64)), (4, 2))
 
 
