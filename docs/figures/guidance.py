@@ -1,6 +1,6 @@
 """The picture of docs/guidance.md: three classes whose scores are exact, guided by four weights.
 
-    python docs/figures/guidance.py [FILE]
+python docs/figures/guidance.py [FILE]
 """
 
 import math
