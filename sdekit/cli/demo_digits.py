@@ -75,7 +75,8 @@ class DigitsSettings:
 FULL = DigitsSettings(Settings(steps=1100, lr=6e-3, warmup=100, ema=0.99, betas=(0.9, 0.99)))
 QUICK = DigitsSettings(
     Settings(steps=150, lr=6e-3, warmup=20, ema=0.98, betas=(0.9, 0.99)),
-    width=16, samples=64, solvers=runs(40, 25, 12, 1e-3), film_steps=40, held_out=64, labels=tuned(60), guided_steps=12,
+    width=16, samples=64, solvers=runs(40, 25, 12, 1e-3), film_steps=40, held_out=64,
+    labels=tuned(40), each=10, guided_steps=12,
 )  # fmt: skip
 
 SHOWN = 64
