@@ -1,8 +1,8 @@
 """sdekit: score-based generative modelling, DDPM and NCSN as one thing.
 
 Processes (:mod:`sdekit.sdes`), models (:mod:`sdekit.models`), objectives (:mod:`sdekit.losses`), solvers
-(:mod:`sdekit.solvers`), ODE methods (:mod:`sdekit.ode`), and around them ``sample``, ``trajectory``,
-``log_likelihood``, ``encode`` and ``decode``.
+(:mod:`sdekit.solvers`), ODE methods (:mod:`sdekit.ode`), guidance (:mod:`sdekit.guidance`), and around them
+``sample``, ``trajectory``, ``log_likelihood``, ``encode`` and ``decode``.
 
 Data stand at t_min and noise at t_max; the batch comes first, with events of any shape; log-densities are in nats.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import errors, grids, losses, models, networks, noise, ode, sdes, solvers, types
+from . import errors, grids, guidance, losses, models, networks, noise, ode, sdes, solvers, types
 from .likelihood import Exact, Hutchinson, Likelihood, decode, encode, log_likelihood
 from .noise import BrownianPath, KeyedNoise, Noise
 from .presets import ddpm, edm, ncsn
@@ -79,6 +79,7 @@ __all__ = [
     "encode",
     "errors",
     "grids",
+    "guidance",
     "langevin",
     "log_likelihood",
     "losses",

@@ -21,11 +21,12 @@ import pytest
 import torch
 from PIL import Image
 from problems import mixture
+from scipy import stats
 from tqdm import tqdm
 
 import sdekit as sk
 from sdekit import plots
-from sdekit.cli import demo, demo_digits, demo_swissroll, info, study, watch
+from sdekit.cli import demo, demo_digits, demo_swissroll, info, recognise, study, watch
 from sdekit.cli.folder import MARK, Folder
 from sdekit.cli.main import main
 from sdekit.cli.report import Report, cards, code, paragraph, size, table
@@ -295,6 +296,7 @@ def test_info_as_json_names_every_class_there_is(capsys):
         "processes": concrete(sk.SDE, sk.sdes),
         "models": concrete(sk.models.ScoreModel, sk.models),
         "parametrisations": concrete(sk.models.Parametrisation, sk.models),
+        "guidance": concrete(sk.guidance.Guidance, sk.guidance),
         "solvers": concrete(sk.solvers.Solver, sk.solvers),
         "ODE methods": concrete(sk.ode.ODEMethod, sk.ode),
     }
@@ -850,6 +852,44 @@ def test_views_differ_in_the_rows_that_the_page_shows():
     assert f"<td>{ends[0]:.3f} to {ends[1]:.0f}</td>" in html
 
 
+# The classifier that says which digit it is
+
+
+def test_a_share_has_the_interval_of_clopper_and_pearson():
+    """Its ends are where 2.5 % of a binomial lie beyond the count."""
+    found = recognise.share(torch.arange(20) < 18)
+    assert (found.right, found.of, found.value) == (18, 20, 0.9)
+    assert float(stats.binom.sf(17, 20, found.low)) == pytest.approx(0.025, abs=1e-6)
+    assert float(stats.binom.cdf(18, 20, found.high)) == pytest.approx(0.025, abs=1e-6)
+    assert str(found) == "90.0 % (68.3 to 98.8)"
+    assert recognise.share(torch.ones(10)).high == 1.0
+
+
+def test_the_classifier_reads_held_out_digits_and_not_noise():
+    """Images outside the range are read as their nearest within it."""
+    data = sk.data.digits()
+    read = recognise.reader(data)
+    assert recognise.share(read(data.test) == data.test_labels).value > 0.97
+    assert torch.equal(read((5 * data.test).clamp(-1, 1)), read(5 * data.test))
+    noise = sk.Noise(0).normal((200, 1, 8, 8), stream="x")
+    assert recognise.share(read(noise) == torch.arange(200) % 10).value < 0.3
+
+
+def test_a_model_learns_labels_from_where_it_stands():
+    """Before its first step the labelled model is the plain one where there is no label, and another where there is."""
+    data = sk.data.digits()
+    plain, empty = (demo_digits.build(DDPM, data, DIGITS, seed, classes) for seed, classes in ((0, 0), (1, 10)))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+    model, x = demo_digits.labelled(plain, empty), data.test[:3]
+    for y in (None, torch.full((3,), demo_digits.CLASSES)):
+        assert torch.equal(model(x, 0.5, y=y).eps, plain(x, 0.5).eps)
+    assert not torch.equal(model(x, 0.5, y=torch.tensor([0, 5, 9])).eps, plain(x, 0.5).eps)
+    assert float(plain(x, 0.5).eps.detach().abs().max()) > 0.1
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 # Demos from end to end, in their smallest size
 
 FOUR = tuple(run for run in runs(2, 2, 2, 0.1) if run.name.startswith(("A", "E", "DP", "Prob")))
@@ -861,7 +901,7 @@ MINI = demo_swissroll.RollSettings(
 )  # fmt: skip
 DIGITS = demo_digits.DigitsSettings(
     Settings(steps=3, batch_size=16), width=8, samples=16, solvers=FOUR, film_steps=12, held_out=4,
-    probes=1, tol=0.3,
+    probes=1, tol=0.3, labels=Settings(steps=3, batch_size=16), each=10, guided_steps=2,
 )  # fmt: skip
 
 
@@ -943,7 +983,7 @@ def test_the_digits_demo_ends_with_every_file_and_every_section(tmp_path, small_
         TRAINED | grids | {
             "ncsn.safetensors", "real.png", "table.png", "table.csv", "table.json", "ddpm-same-noise.png",
             "ncsn-same-noise.png", "ddpm-film.png", "ddpm-film.gif", "ncsn-film.png", "ncsn-film.gif",
-            "bits_per_dim.json", "bits_per_dim.png",
+            "bits_per_dim.json", "bits_per_dim.png", "ddpm-labels.safetensors", "asked.json", "asked.png",
         },
     )  # fmt: skip
     assert found.headings == [*demo_digits.HEADINGS.values(), "Files"]
@@ -953,6 +993,18 @@ def test_the_digits_demo_ends_with_every_file_and_every_section(tmp_path, small_
     assert set(bits["views"]) == {view.name for view in demo_digits.VIEWS}
     with Image.open(tmp_path / "out" / "ddpm-film.gif") as film:
         assert film.n_frames > 5
+    asked = json.loads((tmp_path / "out" / "asked.json").read_text())
+    assert asked["held_out"]["of"] == 360
+    assert asked["held_out"]["right"] > 350
+    assert [line["weight"] for line in asked["weights"]] == list(DIGITS.weights)
+    for line in asked["weights"]:
+        assert (line["nfe"], line["recognised"]["of"]) == (4, 100)
+        assert sum(line["by_digit"]) == line["recognised"]["right"]
+        assert line["recognised"]["low"] <= line["recognised"]["right"] / 100 <= line["recognised"]["high"]
+    labelled, plain = (load_model(tmp_path / "out" / f"ddpm{name}.safetensors") for name in ("-labels", ""))
+    guided = sk.guidance.ClassifierFree(labelled, labelled, 1.5).given(y=torch.arange(4))
+    assert sk.sample(guided, (4, 1, 8, 8), steps=2).shape == (4, 1, 8, 8)
+    assert not all(map(torch.equal, labelled.parameters(), plain.parameters()))
 
 
 @pytest.mark.parametrize(("number", "wanted"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -55,6 +55,17 @@ def test_likelihood_on_the_gpu(device):
     assert float((r.log_prob - model.log_prob(x, model.sde.t_min)).abs().max()) < 1e-6
 
 
+def test_guidance_on_the_gpu_follows_the_cpu(device):
+    """Weights of one a row move with the model, and a classifier's gradient is taken where the model stands."""
+    ends = []
+    for place in ("cpu", device):
+        one, whole = mixture(sk.VPSDE(), components=1), mixture(sk.VPSDE())
+        free = sk.guidance.ClassifierFree(one, whole, torch.linspace(0.0, 3.0, 8))
+        guided = sk.guidance.Classifier(free, lambda x, t, y: -(x - y).square().sum(1)).given(y=torch.ones(8, 1))
+        ends.append(sk.sample(guided.to(place), (8, 2), steps=20, seed=3, per_sample=True, dtype=F64).cpu())
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-9)
+
+
 def test_training_loss_on_the_gpu(device):
     """Denoising score matching of a batch on the device."""
     x0 = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)).to(device)

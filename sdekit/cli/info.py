@@ -9,7 +9,7 @@ import platform
 from importlib import metadata
 from types import ModuleType
 
-HELP = "print versions, devices, and the processes, parametrisations, solvers and ODE methods there are"
+HELP = "print versions, devices, and the processes, parametrisations, guidance, solvers and ODE methods there are"
 
 PACKAGES = ("torch", "numpy", "scipy", "matplotlib", "scikit-learn", "torchdiffeq", "safetensors", "tqdm")
 
@@ -39,7 +39,7 @@ def collect() -> dict[str, dict[str, str] | list[str]]:
     """What the command prints, as a JSON object."""
     import torch
 
-    from .. import __version__, grids, losses, models, networks, ode, sdes, solvers
+    from .. import __version__, grids, guidance, losses, models, networks, ode, sdes, solvers
 
     versions = {"sdekit": __version__, "python": platform.python_version()}
     for name in PACKAGES:
@@ -56,7 +56,8 @@ def collect() -> dict[str, dict[str, str] | list[str]]:
         "processes": classes(sdes, sdes.SDE),
         "models": classes(models, models.ScoreModel),
         "parametrisations": classes(models, models.Parametrisation),
-        "losses": classes(losses, losses.base.Objective),
+        "guidance": classes(guidance, guidance.Guidance),
+        "losses": [name for name in classes(losses, object) if hasattr(getattr(losses, name), "per_sample")],
         "weights": list(losses.weights.NAMES),
         "time densities": list(losses.times.NAMES),
         "solvers": classes(solvers, solvers.Solver),
