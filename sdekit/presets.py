@@ -29,8 +29,8 @@ def ncsn(network: Network, sde: SDE | None = None) -> Parametrised:
 def edm(network: Network, sigma_data: float = 0.5, sde: SDE | None = None) -> Parametrised:
     """EDM: a preconditioned network on EDMSDE(), for data of standard deviation sigma_data.
 
-    EDM's own training draws ln(sigma) from a normal law and weighs the levels to match: give it as the weight and the
-    times of a loss. Uniform times on [0.002, 80] rarely meet the levels that matter.
+    EDM's own training is ``DenoisingScoreMatching(weight="edm", times="log_normal")`` for sigma_data = 0.5, and
+    ``weight=losses.EDM(sigma_data)`` for another: uniform times on [0.002, 80] rarely meet the levels that matter.
 
     (Karras et al. 2022, table 1, arXiv:2206.00364.)
     """

@@ -20,20 +20,22 @@ def vp_diffusion(t):
 
 
 EXTRA = {
-    "Ancestral": [{"variance": "upper"}],
-    "DDIM": [{"eta": 0.5}, {"eta": 1.0}],
-    "DiscreteVPSDE": [{"betas": sk.sdes.tables.cosine(40, max_beta=0.9)}],
-    "DPMSolver": [{"order": 1}],
-    "Heun": [{"churn": 0.1, "churn_noise": 1.003}],
-    "PosteriorMean": [{"residual": True}],
-    "ProbabilityFlow": [{"method": sk.ode.RK4()}],
+    sk.solvers.Ancestral: [{"variance": "upper"}],
+    sk.solvers.DDIM: [{"eta": 0.5}, {"eta": 1.0}],
+    sk.sdes.DiscreteVPSDE: [{"betas": sk.sdes.tables.cosine(40, max_beta=0.9)}],
+    sk.solvers.DPMSolver: [{"order": 1}],
+    sk.solvers.Heun: [{"churn": 0.1, "churn_noise": 1.003}],
+    sk.models.PosteriorMean: [{"residual": True}],
+    sk.solvers.ProbabilityFlow: [{"method": sk.ode.RK4()}],
 }
 """Settings beside the defaults, by class."""
 
 OWN = {
-    "AnnealedLangevin": [{"rate": 0.2, "steps": 5}],
-    "DiscreteVESDE": [{"sigmas": sk.sdes.tables.geometric(30, 0.01, 50.0)}],  # NCSN's own end at sigma = 1 is no prior
-    "LinearSDE": [{"f": vp_rate, "g": vp_diffusion}],
+    sk.solvers.AnnealedLangevin: [{"rate": 0.2, "steps": 5}],
+    sk.sdes.DiscreteVESDE: [
+        {"sigmas": sk.sdes.tables.geometric(30, 0.01, 50.0)}
+    ],  # NCSN's own end at sigma = 1 is no prior
+    sk.sdes.LinearSDE: [{"f": vp_rate, "g": vp_diffusion}],
 }
 """Settings in place of the defaults: where there are none, or where they would take a test too long."""
 
@@ -41,7 +43,7 @@ OWN = {
 def _instances(module, base):
     classes = [getattr(module, name) for name in module.__all__]
     concrete = [c for c in classes if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)]
-    found = [c(**settings) for c in concrete for settings in (*OWN.get(c.__name__, [{}]), *EXTRA.get(c.__name__, []))]
+    found = [c(**settings) for c in concrete for settings in (*OWN.get(c, [{}]), *EXTRA.get(c, []))]
     assert found, f"no subject of {base.__name__} in {module.__name__}"
     return [pytest.param(subject, id=repr(subject)) for subject in found]
 

@@ -904,3 +904,90 @@ def test_processes_are_equal_where_their_settings_are():
     assert sk.VPSDE().with_prior(mean, 1.0) == sk.VPSDE().with_prior(mean.clone(), 1.0)
     assert sk.VPSDE().with_prior(mean, 1.0) != sk.VPSDE().with_prior(mean + 1, 1.0)
     assert repr(sk.EDMSDE().with_prior(0.5, 1.0)) == "EDMSDE(t_min=0.002, t_max=80.0).with_prior(mean=0.5, std=1)"
+
+
+# A process given by its drift rate and diffusion
+
+LINEAR = {
+    "VP": (lambda t: -0.5 * (0.1 + 19.9 * t), lambda t: (0.1 + 19.9 * t) ** 0.5, {}, sk.VPSDE()),
+    "sub-VP": (
+        lambda t: -0.5 * (0.1 + 19.9 * t),
+        lambda t: ((0.1 + 19.9 * t) * -torch.expm1(-2 * t * (0.1 + 9.95 * t))) ** 0.5,
+        {"t_min": 1e-3},
+        sk.SubVPSDE(),
+    ),
+    "VE": (
+        0.0,
+        lambda t: 0.01 * 5000.0**t * (2 * math.log(5000.0)) ** 0.5,
+        {"sigma_0": 0.01, "t_min": 1e-5},
+        sk.VESDE(),
+    ),
+    "EDM": (0, lambda t: (2 * t) ** 0.5, {"t_min": 0.002, "t_max": 80.0}, sk.EDMSDE()),
+    "cosine": (
+        lambda t: -0.5 * math.pi * torch.tan(0.5 * math.pi * t),
+        lambda t: (math.pi * torch.tan(0.5 * math.pi * t)) ** 0.5,
+        {"t_max": 0.995},
+        sk.CosineSDE(offset=0.0),
+    ),
+    "flow": (
+        lambda t: -1 / (1 - t),
+        lambda t: (2 * t / (1 - t)) ** 0.5,
+        {"t_min": 1e-3, "t_max": 0.999},
+        sk.FlowSDE(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_process_given_by_f_and_g_has_its_alpha_and_sigma_to_ten_digits(name):
+    """Numerical integrals against closed forms, on the whole domain, and the log-SNR in the absolute sense."""
+    f, g, domain, closed = LINEAR[name]
+    sde = sk.LinearSDE(f, g, **domain)
+    assert (sde.t_min, sde.t_max) == (closed.t_min, closed.t_max)
+    t = torch.cat(
+        [
+            torch.logspace(math.log10(sde.t_min), math.log10(sde.t_max), 2001, dtype=F64).clamp(sde.t_min, sde.t_max),
+            torch.linspace(sde.t_min, sde.t_max, 2001, dtype=F64),
+        ]
+    )
+    torch.testing.assert_close(sde.alpha(t), closed.alpha(t), rtol=1e-10, atol=0)
+    torch.testing.assert_close(sde.sigma(t), closed.sigma(t), rtol=1e-10, atol=0)
+    torch.testing.assert_close(sde.log_snr(t), closed.log_snr(t), rtol=0, atol=2e-10)
+    x = torch.ones(1, dtype=F64)
+    for u in (0.1, 0.5, 0.9):
+        time = sde.t_min + u * (sde.t_max - sde.t_min)
+        torch.testing.assert_close(sde.drift(x, time), closed.drift(x, time), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(sde.diffusion(time), closed.diffusion(time), rtol=1e-12, atol=0)
+
+
+def test_an_ornstein_uhlenbeck_process_is_given_by_two_numbers():
+    """alpha = exp(-t), sigma^2 = 1 - exp(-2 t): Särkkä & Solin 2019, example 6.2; it samples and has a likelihood."""
+    sde = sk.LinearSDE(f=-1.0, g=math.sqrt(2.0), t_min=1e-3, t_max=5.0)
+    t = torch.linspace(1e-3, 5.0, 101, dtype=F64)
+    torch.testing.assert_close(sde.alpha(t), torch.exp(-t), rtol=1e-11, atol=0)
+    torch.testing.assert_close(sde.sigma(t) ** 2, -torch.expm1(-2 * t), rtol=1e-11, atol=0)
+    model = sk.models.GaussianMixture(sde, [1.0], torch.tensor([[0.5, -1.0]], dtype=F64), 0.3)
+    exact = model.sde.with_prior(torch.tensor([0.5, -1.0]), 0.3**0.5)
+    model = sk.models.GaussianMixture(exact, [1.0], torch.tensor([[0.5, -1.0]], dtype=F64), 0.3)
+    x = model.sample(5, sk.Noise(0))
+    found = sk.log_likelihood(model, x, tol="tight").log_prob
+    torch.testing.assert_close(found, model.log_prob(x, sde.t_min), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "said"),
+    [
+        (lambda: sk.LinearSDE("f", 1.0), InvalidType, "LinearSDE: f must be a number, got str"),
+        (lambda: sk.LinearSDE(0.0, math.nan), ScheduleError, "LinearSDE: g must be finite"),
+        (lambda: sk.LinearSDE(0.0, 0.0), ScheduleError, "LinearSDE: g must add noise before t_min"),
+        (lambda: sk.LinearSDE(0.0, 1.0, sigma_0=-1.0), ScheduleError, "LinearSDE: sigma_0 must be finite and >= 0"),
+        (lambda: sk.LinearSDE(0.0, 1.0, t_min=0.0), ScheduleError, "t_min must be finite and > 0"),
+        (lambda: sk.LinearSDE(-1e4, 1.0), ScheduleError, "LinearSDE: alpha(t_max) must lie above 1e-300"),
+        (lambda: sk.LinearSDE(lambda t: t[None], 1.0), InvalidArgument, "LinearSDE: f must return the shape of t"),
+        (lambda: sk.LinearSDE(lambda t: t * math.inf, 1.0), sk.errors.NonFiniteError, "LinearSDE: f must be finite on"),
+    ],
+)
+def test_rates_that_are_none_are_named(make, kind, said):
+    with pytest.raises(kind) as caught:
+        make()
+    assert said in str(caught.value)

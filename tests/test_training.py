@@ -801,6 +801,17 @@ def test_training_finds_the_exact_score_of_a_gaussian():
         lambda: sk.ddpm(mlp(), sk.VPSDE(beta_max=13.7).with_prior(torch.tensor([0.1, 0.2]), torch.tensor([1.0, 2.0]))),
         lambda: sk.models.Parametrised(mlp(classes=2), sk.VPSDE(), sk.models.VPrediction("log_snr", "unit")),
         lambda: sk.ddpm(mlp()).double(),
+        lambda: sk.models.Parametrised(mlp(), sk.CosineSDE(offset=0.01), sk.models.X0()),
+        lambda: sk.models.Parametrised(mlp(), sk.FlowSDE(), sk.models.FlowVelocity()),
+        lambda: sk.models.Parametrised(mlp(), sk.LinearSDE(-1.0, 1.4, t_max=4.0), sk.models.Epsilon()),
+        lambda: sk.models.Parametrised(mlp(), sk.DiscreteVPSDE(), sk.models.PosteriorMean(residual=True)),
+        lambda: sk.ncsn(mlp(), sk.DiscreteVESDE().respaced([1, 4, 9]).with_prior(0.5, 1.0)),
+        lambda: sk.models.Parametrised(
+            mlp(outputs=2),
+            sk.DiscreteVPSDE(sk.sdes.tables.cosine(50)).respaced(10, "trailing"),
+            sk.models.Epsilon(label="index"),
+            sk.models.LearnedRange(),
+        ),
     ],
 )
 def test_a_model_in_a_file_is_the_same_model(tmp_path, build):
@@ -815,8 +826,10 @@ def test_a_model_in_a_file_is_the_same_model(tmp_path, build):
     for module in (model, loaded):
         module.eval()
     x = points(6, model.dtype)
-    for t in (model.sde.t_min, 0.5 * model.sde.t_max, model.sde.t_max):
+    for t in (model.sde.t_min, 0.5 * (model.sde.t_min + model.sde.t_max), model.sde.t_max):
         assert torch.equal(loaded(x, t).eps, model(x, t).eps)
+    if model.has_variance:
+        assert torch.equal(loaded(x, model.sde.t_max).log_var, model(x, model.sde.t_max).log_var)
     prior = sk.sample(model, (4, 2), steps=3, seed=2)
     assert torch.equal(sk.sample(loaded, (4, 2), steps=3, seed=2), prior)
     assert repr(loaded.sde.prior) == repr(model.sde.prior)
@@ -885,6 +898,7 @@ def test_what_a_file_cannot_hold_is_named(tmp_path):
         (sk.ddpm(lambda x, label: x), "network must be one of"),
         (sk.ddpm(mlp(), Mine()), "sde must be one of .*got .*Mine"),
         (sk.models.Parametrised(mlp(), sk.VPSDE(), sk.models.Epsilon(lambda level: level.t)), "label must be a name"),
+        (sk.ddpm(mlp(), sk.LinearSDE(lambda t: -t, 1.0)), "sde.f must be a name, got a function"),
     ]:
         with pytest.raises(errors.InvalidType, match=message):
             save_model(tmp_path / "a.safetensors", model)
