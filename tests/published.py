@@ -1,11 +1,12 @@
 """The published closed forms of every process, in NumPy: written from the papers, not from the package.
 
-A table is read off by ``np.interp`` of the logarithm of its product, cumulated in long double.
+A table is SciPy's monotone cubic through the logarithm of its product, cumulated in long double.
 """
 
 import math
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 import sdekit as sk
 
@@ -17,7 +18,8 @@ def nodes(sde):
         spent = np.cumsum(-np.log1p(-np.asarray(sde.betas, dtype=np.longdouble)))
         found = np.concatenate([[0.0], times]), np.concatenate([[0.0], spent])
     else:
-        found = times, np.log(np.asarray(sde.sigmas, dtype=np.longdouble))
+        logs = np.log(np.asarray(sde.sigmas, dtype=np.longdouble))
+        found = np.concatenate([[0.0], times]), np.concatenate([[2 * logs[0] - logs[1]], logs])
     return tuple(v.astype(np.float64) for v in found)
 
 
@@ -46,16 +48,16 @@ def alpha_sigma(sde, times):
     if isinstance(sde, sk.FlowSDE):
         return 1 - t, t
     if isinstance(sde, sk.DiscreteVPSDE):
-        b = np.interp(t, *nodes(sde))
+        b = PchipInterpolator(*nodes(sde))(t)
         return np.exp(-b / 2), np.sqrt(-np.expm1(-b))
     if isinstance(sde, sk.DiscreteVESDE):
-        return np.ones_like(t), np.exp(np.interp(t, *nodes(sde)))
+        return np.ones_like(t), np.exp(PchipInterpolator(*nodes(sde))(t))
     assert isinstance(sde, sk.EDMSDE)
     return np.ones_like(t), t
 
 
 def rates(sde, t):
-    """(f, g^2) at one time; at a table's own time, those of the interval before it.
+    """(f, g^2) at one time.
 
     Song et al. 2021, eq. 29, 30, 32; Karras et al. 2022, table 1; Nichol & Dhariwal 2021, eq. 17, differentiated.
     """
@@ -73,9 +75,7 @@ def rates(sde, t):
     if isinstance(sde, sk.FlowSDE):
         return -1 / (1 - t), 2 * t / (1 - t)
     if isinstance(sde, sk.TableSDE):
-        times, values = nodes(sde)
-        k = min(max(int(np.searchsorted(times, t)), 1), len(times) - 1)
-        slope = float((values[k] - values[k - 1]) / (times[k] - times[k - 1]))
+        slope = float(PchipInterpolator(*nodes(sde)).derivative()(t))
         if isinstance(sde, sk.DiscreteVPSDE):
             return -slope / 2, slope
         return 0.0, 2 * slope * float(alpha_sigma(sde, t)[1]) ** 2

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from problems import F64, gaussians, last, mixture
-from subjects import fixed_grid_solvers, solvers
+from subjects import fixed_grid_solvers, sdes, solvers
 
 import sdekit as sk
 from sdekit import networks
@@ -71,3 +71,42 @@ def test_training_loss_on_the_gpu(device):
     x0 = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)).to(device)
     loss = sk.losses.DenoisingScoreMatching()(gaussians(sk.VPSDE()), x0, sk.Noise(0))
     assert loss.device.type == "cuda"
+
+
+def test_a_brownian_path_is_the_same_bits_on_every_device(device):
+    """Nothing of its tree depends on the place: the clock is a float, the draws are Philox's."""
+    sde = sk.VPSDE()
+    levels = sde.levels(torch.tensor([0.9, 0.4], dtype=F64))
+    ends = [sk.BrownianPath(5)(torch.zeros(64, 3, dtype=F64, device=d), *levels).cpu() for d in ("cpu", device)]
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("sde", sdes())
+def test_a_process_on_the_gpu_follows_the_cpu(sde, device):
+    """A time a row on the device: alpha, sigma, log-SNR, the rates, and for a table the level before."""
+    t = torch.linspace(sde.t_min, sde.t_max, 50, dtype=F64)
+    here, there = sde.level(t, torch.zeros(50, 1)), sde.level(t.to(device), torch.zeros(50, 1, device=device))
+    pairs = [(here, there)]
+    if isinstance(sde, sk.TableSDE):
+        pairs.append((sde.previous(here), sde.previous(there)))
+    for a, b in pairs:
+        for name in ("alpha", "sigma", "log_snr"):
+            assert getattr(b, name).device.type == device.type
+            torch.testing.assert_close(getattr(b, name).cpu(), getattr(a, name), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(there.g2.cpu(), here.g2, rtol=1e-9, atol=1e-12)
+    back = sde.time_at(there.log_snr.flatten()).cpu()
+    torch.testing.assert_close(back, sde.time_at(here.log_snr.flatten()), rtol=1e-9, atol=1e-12)
+
+
+def test_a_learned_variance_on_a_table_samples_on_the_gpu(device):
+    """The whole classic: DDPM's table, a network that is told its index, a learned variance, its bound as a loss."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = networks.MLP((2,), outputs=2)
+    sde = sk.DiscreteVPSDE().respaced(20)
+    row, variance = sk.models.Epsilon(label="index"), sk.models.LearnedRange()
+    model = sk.models.Parametrised(network, sde, row, variance).to(device)
+    value = sk.losses.Hybrid()(model, torch.zeros(16, 2, device=device), sk.Noise(0))
+    value.backward()
+    x = sk.sample(model, (8, 2), solver=sk.solvers.Ancestral("learned"), grid="linspace", steps=20, per_sample=True)
+    assert x.device.type == device.type

@@ -227,7 +227,7 @@ def test_deterministic_solvers_converge_with_their_order_on_the_probability_flow
         wrong = torch.stack([(response - exact) * s0, offset - (a1 - exact * a0) * MEANS])
         errors.append(float(wrong.norm()))
     if isinstance(sde, sk.TableSDE) and isinstance(solver, ProbabilityFlow) and solver.order > 1:
-        assert errors[-1] < 0.02  # between two levels of a table the rate is constant: there are jumps to meet
+        assert errors[-1] < 1e-3  # the slope of a table's rates jumps from level to level
     else:
         assert slope(errors, steps) >= solver.order - 0.15, errors
 
@@ -400,14 +400,14 @@ def test_float32_follows_float64(sde, solver):
     """The same run in single precision stays within 1e-3 of the trajectory's scale: the clock is in double."""
     model = mixture(sde)
     start = sde.prior.sample((16, 2), sk.Noise(0), dtype=F64)
-    draws = [sk.Noise(k).normal((16, 2), stream="z", dtype=F64) for k in range(120)]
+    draws = [sk.Noise(k).normal((16, 2), stream="z", dtype=F64) for k in range(250)]
     ends = []
     for dtype in (F64, torch.float32):
         steps = 50 if solver.evaluations is not None else 2
         states = sk.trajectory(model, solver, start.to(dtype), "log_snr", Recorded(draws), steps=steps)
         ends.append(last(states).x.double())
-    # single rows may fall to another mode where they cross a ridge; the typical row may not. Where the rates of a table
-    # jump, the steps that an adaptive method refuses are others
+    # single rows may fall to another mode where they cross a ridge; the typical row may not. Where the slope of
+    # a table's rates jumps, the steps that an adaptive method refuses are others
     jumps = isinstance(sde, sk.TableSDE) and solver.evaluations is None
     assert float((ends[0] - ends[1]).abs().median()) <= (5e-3 if jumps else 1e-4)
 
@@ -420,7 +420,7 @@ def test_a_time_per_row_gives_each_row_its_own_step(sde, solver):
     t = torch.tensor([0.9, 0.5, 0.2], dtype=F64) * sde.t_max
     s = t * 0.9
     x = sde.prior.sample((3, 2), sk.Noise(0), dtype=F64)
-    z = [sk.Noise(k).normal((3, 2), stream="z", dtype=F64) for k in range(3)]
+    z = [sk.Noise(k).normal((3, 2), stream="z", dtype=F64) for k in range(5)]
     start, level = State(x, sde.level(t, x)), sde.level(s, x)
     if isinstance(solver, ProbabilityFlow):
         with pytest.raises(sk.errors.UnsupportedCombination, match="needs one time for the whole batch"):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import ScheduleError
 from ..types import schedule
-from .table import TableSDE, brief
+from .table import TableSDE, brief, slopes
 from .tables import check_table, geometric
 
 
@@ -18,7 +18,8 @@ from .tables import check_table, geometric
 class DiscreteVESDE(TableSDE):
     """NCSN on its own table of noise levels: exact at the times 1 to N, usable at any time between.
 
-    alpha_i = 1,   sigma_i as given; log(sigma) is linear in t between two times, as in VESDE.
+    alpha_i = 1,   sigma_i as given; log(sigma) is a monotone cubic in t between two times, and linear where the
+    levels are geometric, as in VESDE.
 
     (Song & Ermon 2019, section 4, arXiv:1907.05600; Song et al. 2021, eq. 8, arXiv:2011.13456.)
 
@@ -45,10 +46,10 @@ class DiscreteVESDE(TableSDE):
         # a node below the first level, so that every level ends an interval and keeps its number to the bit
         logs = sigmas.log()
         nodes = (*(torch.cat([2 * v[:1] - v[1:2], v]) for v in (times, logs)), torch.cat([sigmas[:1], sigmas]))
-        object.__setattr__(self, "_knots", nodes)
+        object.__setattr__(self, "_knots", (*nodes[:2], slopes(*nodes[:2]), nodes[2]))
 
     def _kept(self, index: Tensor) -> dict[str, Tensor]:
-        return {"sigmas": self._knots[2][1:][index]}
+        return {"sigmas": self._knots[3][1:][index]}
 
     @schedule
     def alpha(self, t: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ class DiscreteVESDE(TableSDE):
         """The table's own sigma at its times, geometric between them; of the shape of t."""
         k, below = self._bracket(t.clamp(min=self.t_min))
         # the table's number times exp(-0) at its times, not the exponential of its logarithm
-        return self._on(t.device)[2][k] * torch.exp(-below)
+        return self._on(t.device)[3][k] * torch.exp(-below)
 
     @schedule
     def time_at(self, log_snr: Tensor) -> Tensor:

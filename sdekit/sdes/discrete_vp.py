@@ -12,7 +12,7 @@ from ..errors import ScheduleError
 from ..types import schedule
 from .base import GaussianLevel
 from .prior import NormalPrior
-from .table import TableSDE, brief
+from .table import TableSDE, brief, slopes
 from .tables import accumulated, check_betas, linear
 
 
@@ -22,10 +22,9 @@ class DiscreteVPSDE(TableSDE):
 
     alpha_i = sqrt(prod_(j <= i) (1 - beta_j)),   sigma_i = sqrt(1 - alpha_i^2).
 
-    Between two times log(alpha) is linear in t: the VP process of a constant rate -log(1 - beta_i), whose exact kernel
-    over the interval is DDPM's x_i = sqrt(1 - beta_i) x_(i-1) + sqrt(beta_i) z. So no discretisation separates the
-    table from the process. (Ho et al. 2020, eq. 2 and 4, arXiv:2006.11239; the interpolation is that of Lu et al. 2022,
-    appendix D.2, arXiv:2206.00927.)
+    It is a VP process, whose exact kernel from one time of the table to the next is DDPM's step x_i = sqrt(1 - beta_i)
+    x_(i-1) + sqrt(beta_i) z: no discretisation separates the table from the process. Between two times log(alpha) is a
+    monotone cubic in t. (Ho et al. 2020, eq. 2 and 4, arXiv:2006.11239.)
 
     ``betas``: (N,), least noise first: one of ``sdekit.sdes.tables``, DDPM's linear one unless given, or any that a
     network was trained with. ``times``: of the levels, where the table is a respaced one; see ``respaced``.
@@ -48,7 +47,8 @@ class DiscreteVPSDE(TableSDE):
                 f"DiscreteVPSDE: betas must leave alpha above 1e-150, got alpha = exp(-{0.5 * float(spent[-1]):g})"
             )
         zero = torch.zeros(1, dtype=torch.float64)
-        object.__setattr__(self, "_knots", (torch.cat([zero, times]), torch.cat([zero, spent])))
+        nodes = torch.cat([zero, times]), torch.cat([zero, spent])
+        object.__setattr__(self, "_knots", (*nodes, slopes(*nodes)))
 
     def _kept(self, index: Tensor) -> dict[str, Tensor]:
         spent = self._knots[1][1:][index]

@@ -19,10 +19,11 @@ from .tables import check_table, spaced
 class TableSDE(GaussianSDE, ABC):
     """A process on a table of N levels, at the times 1, 2, ..., N: the paper's own count, exact in any float dtype.
 
-    Between two of its times a quantity that rises with the noise is linear in t, so that the process is defined at any
-    time in [1, N] and every solver and grid may use it. ``times`` are the times of the levels: a table respaced to
-    fewer steps keeps those of the table it came from, and a network is told the same label on both. The label
-    ``"index"`` of a parametrisation is t - 1, as networks that were trained on a table expect: 0 is the least noise.
+    Between two of its times a quantity that rises with the noise follows the monotone cubic of Fritsch & Carlson 1980
+    (doi 10.1137/0717021) in t. Its slope is continuous: the process is defined at any time in [1, N], with a continuous
+    drift and diffusion, and every solver, grid and likelihood may use it. ``times`` are the times of the levels: a
+    table respaced to fewer steps keeps those of the table it came from, and a network is told the same label on both.
+    The label ``"index"`` of a parametrisation is t - 1, as networks trained on a table expect: 0 is the least noise.
 
     Losses draw their times from the table (``time_of``), as in DDPM's and NCSN's own training.
     """
@@ -30,7 +31,7 @@ class TableSDE(GaussianSDE, ABC):
     times: Tensor
     _listed: list[float]
     _knots: tuple[Tensor, ...]
-    """The nodes of the interpolation: their times, their values, and what else a process reads at them."""
+    """The nodes of the interpolation: their times, values and slopes, and what else a process reads at them."""
 
     @abstractmethod
     def _kept(self, index: Tensor) -> dict[str, Tensor]:
@@ -58,17 +59,30 @@ class TableSDE(GaussianSDE, ABC):
 
     def _bracket(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """The node above each of the times t, and how far below its value there the rising quantity is: 0 at a node."""
-        times, values = self._on(t.device)[:2]
-        # a node belongs to the interval before it, which a step from there crosses
+        times = self._on(t.device)[0]
         k = torch.searchsorted(times, t.detach().contiguous()).clamp(1, len(times) - 1)
-        return k, (times[k] - t) * (values[k] - values[k - 1]) / (times[k] - times[k - 1])
+        return k, self._below(k, (times[k] - t) / (times[k] - times[k - 1]))
+
+    def _below(self, k: Tensor, w: Tensor) -> Tensor:
+        """What the quantity lacks to its value at node k, a share w of the interval before it: Hermite's cubic in w."""
+        times, values, slopes = self._on(w.device)[:3]
+        h, fall = times[k] - times[k - 1], values[k] - values[k - 1]
+        here, there = h * slopes[k], h * slopes[k - 1]
+        return w * (here + w * (3 * fall - 2 * here - there + w * (here + there - 2 * fall)))
 
     def _when(self, value: Tensor) -> Tensor:
         """The time at which the rising quantity has a value; outside the range, the ends of the domain."""
         times, values = self._on(value.device)[:2]
         k = torch.searchsorted(values, value.detach().contiguous()).clamp(1, len(values) - 1)
-        slope = (times[k] - times[k - 1]) / (values[k] - values[k - 1])
-        return (times[k] - (values[k] - value) * slope).clamp(self.t_min, self.t_max)
+        wanted = (values[k] - value).clamp(min=torch.zeros_like(value), max=values[k] - values[k - 1])
+        low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
+        for _ in range(56):  # the cubic is monotone: its bracket halves down to the last bit
+            middle = 0.5 * (low + high)
+            over = self._below(k, middle) > wanted
+            low, high = torch.where(over, low, middle), torch.where(over, middle, high)
+        found = times[k] - 0.5 * (low + high) * (times[k] - times[k - 1])
+        found = torch.where(value <= values[k - 1], times[k - 1], found)
+        return torch.where(value >= values[k], times[k], found).clamp(self.t_min, self.t_max)
 
     def time_of(self, u: Tensor) -> Tensor:
         """The table's time at the fractions u in [0, 1] of its levels, of the shape of u: number floor(u N)."""
@@ -106,6 +120,14 @@ class TableSDE(GaussianSDE, ABC):
         if self._data is not None:
             object.__setattr__(made, "_data", self._data)
         return made
+
+
+def slopes(times: Tensor, values: Tensor) -> Tensor:
+    """The slopes at the nodes with which Hermite's cubics rise where the values do: Fritsch & Carlson's, by SciPy."""
+    from scipy.interpolate import PchipInterpolator
+
+    found = PchipInterpolator(times.numpy(), values.numpy()).derivative()(times.numpy())
+    return torch.from_numpy(found).to(torch.float64)
 
 
 def table(owner: str, sde: SDE) -> TableSDE:
