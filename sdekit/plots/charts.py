@@ -42,11 +42,11 @@ def loss_curves(curves: Mapping[str, Sequence[float]]) -> Figure:
 
     The scale is logarithmic where all losses are above zero, as those of a loss without a target are not.
     """
-    positive = all(min(losses, default=1.0) > 0 for losses in curves.values())
+    columns = {name: np.asarray(losses, dtype=np.float64) for name, losses in curves.items()}
+    positive = all(bool((values > 0).all()) for values in columns.values())
     fig = style.figure(7.2, 2.9)
     axes = fig.add_subplot()
-    for (name, losses), colour in zip(curves.items(), itertools.cycle(style.CYCLE), strict=False):
-        values = np.asarray(losses, dtype=np.float64)
+    for (name, values), colour in zip(columns.items(), itertools.cycle(style.CYCLE), strict=False):
         if not len(values):
             continue
         steps = np.arange(1, len(values) + 1)
