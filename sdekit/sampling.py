@@ -153,8 +153,8 @@ def sample(
     ``shape``: (B, *event); or ``x_T``, given starts of that shape at the grid's first time.
     ``solver``: DPMSolver(2) on a Gaussian process, EulerMaruyama() on any other, unless given.
     ``steps``: intervals of the grid, the one to the clean level among them: 50, or 2 for an adaptive method, unless
-    given. ``grid``: a name (``"log_snr"``, ``"karras"``, ``"uniform"``, ``"quadratic"``; on a table also ``"linspace"``,
-    ``"leading"``, ``"trailing"``, ``"quadratic_leading"``), a function (sde, steps) -> times, or times.
+    given. ``grid``: a name (``"log_snr"``, ``"karras"``, ``"uniform"``, ``"quadratic"``; on a table ``"linspace"``,
+    ``"leading"``, ``"trailing"``, ``"quadratic_leading"``, too), a function (sde, steps) -> times, or times.
     ``denoise``: whether the run ends at the clean level (the default where the process has one) or at t_min, with the
     law p at t_min.
     ``seed``: of :class:`sdekit.Noise`, or ``noise``, any source. ``per_sample=True`` takes :class:`sdekit.KeyedNoise`
