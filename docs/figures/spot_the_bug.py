@@ -1,6 +1,6 @@
 """The picture of docs/spot-the-bug.md: what seven slips do to samples of a spiral, beside the right ones.
 
-    python docs/figures/spot_the_bug.py [PATH]
+python docs/figures/spot_the_bug.py [PATH]
 
 The score is exact everywhere: a mixture of many small normals along a spiral. The slips are written here.
 """
