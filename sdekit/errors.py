@@ -42,6 +42,10 @@ class IntegrationError(SDEKitError, RuntimeError):
     """An adaptive integration that cannot reach its tolerance."""
 
 
+class PriorWarning(UserWarning):
+    """A run that starts from a prior which is not the law there: samples that are off, though nothing fails."""
+
+
 class CheckpointError(SDEKitError, RuntimeError):
     """A checkpoint that cannot be written or read."""
 

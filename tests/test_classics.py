@@ -198,6 +198,25 @@ def test_a_grid_that_leaves_the_last_levels_out_starts_from_the_law_there():
     sk.sample(mixture(known), (3, 2), solver=DDIM(), grid="leading", steps=2, per_sample=True)
 
 
+@pytest.mark.parametrize(
+    "sde",
+    [
+        sk.DiscreteVPSDE(tables.linear(100, 1e-5, 1e-2)),
+        sk.DiscreteVESDE(),
+        sk.VPSDE(beta_max=3.0),
+        sk.VESDE(sigma_max=2.0),
+    ],
+    ids=repr,
+)
+def test_a_process_that_ends_while_the_data_show_says_so(sde):
+    """Such as the 100 steps of a teaching notebook, whose alpha_bar ends at 0.605; and not where moments are known."""
+    settings = {"solver": DDIM(), "steps": 3, "seed": 0}
+    with pytest.warns(sk.errors.PriorWarning, match=f"{type(sde).__name__}: the process ends at alpha"):
+        sk.sample(mixture(sde), (3, 2), **settings)
+    sk.sample(mixture(sde.with_prior(0.0, 1.5)), (3, 2), **settings)
+    sk.sample(mixture(sde), x_T=torch.zeros(3, 2, dtype=F64), **settings)
+
+
 # NCSN and NCSNv2
 
 

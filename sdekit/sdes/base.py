@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Self
@@ -13,7 +14,15 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, InvalidType, ScheduleError, UnsupportedCombination, describe, number
+from ..errors import (
+    InvalidArgument,
+    InvalidType,
+    PriorWarning,
+    ScheduleError,
+    UnsupportedCombination,
+    describe,
+    number,
+)
 from ..types import Scalar, Time, align, exp, expm1, lincomb, scale, schedule, sqrt
 from .prior import NormalPrior, Prior, brief
 
@@ -372,9 +381,19 @@ class GaussianSDE(SDE):
         """The prior of a run that starts at the time t: p_t of the data that ``with_prior`` knows.
 
         Without their moments it is the standard prior, N(0, 1) where the process keeps the variance and N(0, sigma_t^2)
-        else, for as long as it holds: raises InvalidArgument below t_max where alpha^2 / sigma^2 > 0.01.
+        else, for as long as it holds: where alpha^2 / sigma^2 > 0.01 raises InvalidArgument below t_max, and warns
+        (``PriorWarning``) at t_max, where the process itself ends too early.
         """
         if t == self.t_max:
+            snr = math.exp(min(float(self._end.log_snr), 700.0))
+            if self._data is None and snr > STARTING_SNR:
+                warnings.warn(
+                    f"{type(self).__name__}: the process ends at alpha^2 / sigma^2 = {snr:.2g}, where the data still "
+                    f"show, and its prior knows nothing of them: samples will be off. Give it their moments, "
+                    "with_prior(mean, std), or an end at most at 0.01",
+                    PriorWarning,
+                    stacklevel=3,
+                )
             return self.prior
         level = self.levels(torch.tensor([t], dtype=torch.float64))[0]
         if self._data is None and float(level.log_snr) > math.log(STARTING_SNR):
