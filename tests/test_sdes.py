@@ -120,7 +120,7 @@ def column(function, times):
 class Cosine(sk.GaussianSDE):
     """A user's process: alpha and sigma for tensors, and nothing else. (Nichol & Dhariwal 2021, arXiv:2102.09672.)"""
 
-    t_min, t_max = 1e-3, 0.9
+    t_min, t_max = 1e-3, 0.95
 
     def alpha(self, t):
         return torch.cos(0.5 * math.pi * t)

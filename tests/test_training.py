@@ -795,7 +795,7 @@ def test_training_finds_the_exact_score_of_a_gaussian():
     "build",
     [
         lambda: sk.ddpm(mlp()),
-        lambda: sk.ncsn(mlp(), sk.VESDE(sigma_min=0.02, sigma_max=7)),
+        lambda: sk.ncsn(mlp(), sk.VESDE(sigma_min=0.02, sigma_max=17)),
         lambda: sk.edm(mlp(), sigma_data=0.31),
         lambda: sk.ddpm(mlp(), sk.SubVPSDE().with_prior(0.1, 1 / 3)),
         lambda: sk.ddpm(mlp(), sk.VPSDE(beta_max=13.7).with_prior(torch.tensor([0.1, 0.2]), torch.tensor([1.0, 2.0]))),

@@ -26,7 +26,8 @@ from ..errors import (
 from ..types import Scalar, Time, align, exp, expm1, lincomb, scale, schedule, sqrt
 from .prior import NormalPrior, Prior, brief
 
-STARTING_SNR = 0.01  # up to which a run may start from a prior that knows nothing of the data
+STARTING_SNR = 0.01  # up to which a run may start below t_max from a prior that knows nothing of the data
+ENDING_SNR = 0.05  # up to which a process may end without a warning that its prior knows nothing of the data
 
 EDGE = 1e-6  # how far outside the domain, relative to t_max, a time counts as float32 rounding of its end
 
@@ -381,16 +382,16 @@ class GaussianSDE(SDE):
         """The prior of a run that starts at the time t: p_t of the data that ``with_prior`` knows.
 
         Without their moments it is the standard prior, N(0, 1) where the process keeps the variance and N(0, sigma_t^2)
-        else, for as long as it holds: where alpha^2 / sigma^2 > 0.01 raises InvalidArgument below t_max, and warns
-        (``PriorWarning``) at t_max, where the process itself ends too early.
+        else, for as long as it holds: raises InvalidArgument below t_max where alpha^2 / sigma^2 > 0.01, and warns
+        (``PriorWarning``) at t_max where it is more than 0.05: the process itself ends too early.
         """
         if t == self.t_max:
             snr = math.exp(min(float(self._end.log_snr), 700.0))
-            if self._data is None and snr > STARTING_SNR:
+            if self._data is None and snr > ENDING_SNR:
                 warnings.warn(
                     f"{type(self).__name__}: the process ends at alpha^2 / sigma^2 = {snr:.2g}, where the data still "
                     f"show, and its prior knows nothing of them: samples will be off. Give it their moments, "
-                    "with_prior(mean, std), or an end at most at 0.01",
+                    f"with_prior(mean, std), or an end of at most {ENDING_SNR:g}",
                     PriorWarning,
                     stacklevel=3,
                 )
