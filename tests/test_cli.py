@@ -304,8 +304,13 @@ def test_info_as_json_names_every_class_there_is(capsys):
         assert set(known[name]) == wanted
         assert len(known[name]) == len(wanted)
     assert {"VPSDE", "VESDE", "SubVPSDE", "EDMSDE"} <= set(known["processes"])
-    assert set(known["grids"]) == {"uniform", "log_snr", "karras"}
-    assert set(known["losses"]) == {"DenoisingScoreMatching", "ImplicitScoreMatching", "SlicedScoreMatching"}
+    assert set(known["grids"]) == {
+        "uniform", "log_snr", "karras", "quadratic", "linspace", "leading", "trailing", "quadratic_leading",
+    }  # fmt: skip
+    assert set(known["losses"]) == {
+        "ConditionDropout", "DenoisingScoreMatching", "Hybrid", "ImplicitScoreMatching", "SlicedScoreMatching",
+        "VariationalBound",
+    }  # fmt: skip
     assert set(known["weights"]) == {"simple", "likelihood", "edm", "flow", "min_snr"}
     assert set(known["time densities"]) == {"uniform", "stratified", "importance", "log_normal", "logit_normal"}
     assert set(known["networks"]) == {n for n in sk.networks.__all__ if isinstance(getattr(sk.networks, n), type)}
@@ -359,11 +364,13 @@ def test_a_demo_is_told_what_the_command_line_says(tmp_path, monkeypatch, argv, 
 
 @pytest.mark.parametrize("objective", demo.OBJECTIVES)
 def test_the_swiss_roll_is_trained_with_what_the_command_line_says(monkeypatch, objective):
-    """Of the settings nothing else changes, and each name is its objective."""
+    """Each name is its objective; without a target there are fewer steps of larger batches, and nothing else changes."""
     calls = []
     monkeypatch.setattr(demo_swissroll, "demo", lambda folder, made, **told: calls.append(made))
     assert main(["demo", "swissroll", "--objective", objective]) == 0
-    assert calls == [replace(demo_swissroll.FULL, objective=objective)]
+    made = demo_swissroll.FULL.training
+    larger = made if objective == "denoising" else replace(made, steps=1000, batch_size=2048)
+    assert calls == [replace(demo_swissroll.FULL, objective=objective, training=larger)]
     kind = {
         "denoising": sk.losses.DenoisingScoreMatching,
         "sliced": sk.losses.SlicedScoreMatching,

@@ -62,7 +62,7 @@ def collect() -> dict[str, dict[str, str] | list[str]]:
         "time densities": list(losses.times.NAMES),
         "solvers": classes(solvers, solvers.Solver),
         "ODE methods": classes(ode, ode.ODEMethod),
-        "grids": list(grids.NAMES),
+        "grids": [*grids.NAMES, *grids.TABLE_NAMES],
         "networks": classes(networks, object),
     }
 
