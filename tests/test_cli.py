@@ -364,7 +364,7 @@ def test_a_demo_is_told_what_the_command_line_says(tmp_path, monkeypatch, argv, 
 
 @pytest.mark.parametrize("objective", demo.OBJECTIVES)
 def test_the_swiss_roll_is_trained_with_what_the_command_line_says(monkeypatch, objective):
-    """Each name is its objective; without a target there are fewer steps of larger batches, and nothing else changes."""
+    """Each name is its objective; without a target there are fewer steps of larger batches, and no other change."""
     calls = []
     monkeypatch.setattr(demo_swissroll, "demo", lambda folder, made, **told: calls.append(made))
     assert main(["demo", "swissroll", "--objective", objective]) == 0
