@@ -221,7 +221,7 @@ class Listener(torch.nn.Module):
 def test_training_and_sampling_tell_the_same_label_to_the_bit(n, dtype):
     """Index i is told as the number i, for any length of the table and in either dtype, and every index is visited."""
     network = Listener()
-    sde = sk.DiscreteVPSDE(tables.linear(n, 1e-5, 0.01))
+    sde = sk.DiscreteVPSDE(tables.linear(n, 1e-5, 0.01)).with_prior(0.0, 1.0)
     model = sk.models.Parametrised(network, sde, sk.models.Epsilon(label="index"))
     x0 = torch.zeros(3 * n, 1, dtype=dtype)
     sk.losses.DenoisingScoreMatching(times="stratified")(model, x0, sk.Noise(0))
