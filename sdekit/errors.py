@@ -42,6 +42,10 @@ class IntegrationError(SDEKitError, RuntimeError):
     """An adaptive integration that cannot reach its tolerance."""
 
 
+class CertificationFailed(SDEKitError, RuntimeError):
+    """A sampler that is not what it is declared to be."""
+
+
 class PriorWarning(UserWarning):
     """A run that starts from a prior which is not the law there: samples that are off, though nothing fails."""
 

@@ -1,4 +1,4 @@
-"""Charts: losses, schedules, the table of solvers, bits per dimension."""
+"""Charts: losses, schedules, the table of solvers, bits per dimension, certificates."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from ..sdes.base import GaussianSDE
 from . import style
@@ -34,6 +35,67 @@ class Mark(NamedTuple):
     value: float
     error: float = 0.0
     colour: str = style.MUTED
+
+
+class Convergence(NamedTuple):
+    """The errors of runs of some numbers of steps, and the order that was read off them; None where there is none."""
+
+    steps: Sequence[float]
+    errors: Sequence[float]
+    order: float | None
+
+
+@style.picture
+def certificate(
+    title: str, curves: Mapping[str, Convergence], rows: Sequence[tuple[str, str, str, bool | None]]
+) -> Figure:
+    """Errors over steps beside the slopes found, and a table of (what was measured, figure, wanted, verdict)."""
+    fig = style.figure(9.2, max(2.9, 0.27 * len(rows) + 0.9))
+    fig.suptitle(title, x=0.01, ha="left", fontsize=9)
+    axes, text = fig.subplots(1, 2, width_ratios=(4.0, 5.2))
+    for (name, curve), colour in zip(curves.items(), itertools.cycle(style.CYCLE), strict=False):
+        order = "" if curve.order is None else f", {curve.order:.2f}"
+        axes.plot(curve.steps, curve.errors, "o-", color=colour, markersize=4, label=f"{name}{order}")
+        if curve.order is not None:
+            n, e = np.asarray(curve.steps), curve.errors[-1]
+            axes.plot(n, e * (n / n[-1]) ** -round(curve.order), ":", color=colour, linewidth=1.0)
+    axes.set(xlabel="steps", ylabel="error", xscale="log", yscale="log")
+    axes.grid(axis="y")
+    if curves:
+        axes.legend(fontsize=7.5)
+    columns = ((0.0, "left"), (0.55, "right"), (0.58, "left"), (1.0, "right"))
+    words = {True: ("ok", style.GREEN), False: ("FAILED", style.VERMILION), None: ("-", style.MUTED)}
+    for y, (name, figure, wanted, passed) in enumerate(rows):
+        word, colour = words[passed]
+        cells = ((name, style.INK), (figure, style.INK), (wanted, style.MUTED), (word, colour))
+        for (at, side), (cell, ink) in zip(columns, cells, strict=True):
+            text.text(at, y, cell, ha=side, va="center", color=ink, fontsize=8.5)
+    text.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6))
+    text.set_axis_off()
+    return fig
+
+
+@style.picture
+def verdicts(
+    solvers: Sequence[str], processes: Sequence[str], cells: Mapping[tuple[str, str], tuple[str, bool]]
+) -> Figure:
+    """Solvers against processes: in each cell a figure, on green where all of its certificate holds."""
+    longest = max(style.text_width(name, 8.5) for name in solvers)
+    fig = style.figure(longest + 0.72 * len(processes) + 0.3, 0.27 * len(solvers) + 1.0)
+    axes = fig.add_subplot()
+    for (solver, process), (figure, passed) in cells.items():
+        x, y = processes.index(process), solvers.index(solver)
+        colour = style.GREEN if passed else style.VERMILION
+        axes.add_patch(Rectangle((x - 0.47, y - 0.43), 0.94, 0.86, color=colour, alpha=0.22, linewidth=0))
+        axes.text(x, y, figure, ha="center", va="center", fontsize=8.5)
+    axes.set_xticks(range(len(processes)), processes, rotation=30, ha="left", rotation_mode="anchor")
+    axes.xaxis.tick_top()
+    axes.set_yticks(range(len(solvers)), solvers)
+    axes.tick_params(length=0, labelcolor=style.INK)
+    axes.set(xlim=(-0.5, len(processes) - 0.5), ylim=(len(solvers) - 0.5, -0.5))
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return fig
 
 
 @style.picture
