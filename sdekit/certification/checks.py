@@ -47,7 +47,7 @@ class Effort(NamedTuple):
 
 
 QUICK = Effort((80, 160, 320), (40, 80, 160), (100, 200, 400), (40, 80, 160), 512, 0)
-FULL = Effort((80, 160, 320, 640), (40, 80, 160, 320), (100, 200, 400, 800), (80, 160, 320), 2048, 40_000)
+FULL = Effort((80, 160, 320, 640), (40, 80, 160, 320), (100, 200, 400, 800), (80, 160, 320), 1024, 20_000)
 
 
 class Case(NamedTuple):
@@ -355,13 +355,15 @@ def dtypes(case: Case) -> Iterator[Check]:
 
 
 def plane(case: Case) -> Iterator[Check]:
-    """The law of samples of a mixture in the plane: the largest distance between distribution functions over eight
-    projections, beside what chance alone exceeds once in a million certificates (Massart 1990; Bonferroni)."""
+    """The law of samples of a mixture in the plane, after 500 steps.
+
+    The largest distance between distribution functions over eight projections, beside what chance alone exceeds once
+    in a million certificates (Dvoretzky-Kiefer-Wolfowitz with Massart's constant, and Bonferroni)."""
     subject, sde, n = case.subject, case.sde, case.effort.samples
     if not n:
         return
     model = mixture_2d(sde)
-    times = grids.log_snr(sde, 1 if subject.adaptive else 1000)
+    times = grids.log_snr(sde, 1 if subject.adaptive else 500)
     first, last = sde.levels(times[[0, -1]])
     x_T = model.sample(n, Noise(11), first)
     error = law.plane_error(subject.run(model, x_T, times, Noise(12)), model, last)
@@ -370,7 +372,7 @@ def plane(case: Case) -> Iterator[Check]:
     if subject.order is None:
         yield Check(name, None, error, "", "no order is declared")
         return
-    # what a first-order method leaves after 1000 steps, and chance
+    # what a first-order method leaves after 500 steps, and chance
     yield Check(name, error <= chance + 0.01, error, f"<= {chance + 0.01:.3f}", detail)
 
 

@@ -38,7 +38,7 @@ def certify(
     ``t``, ``alpha``, ``sigma`` and ``log_snr``. ``order``, ``stochastic`` and ``evaluations`` (a step) declare what a
     function is held to; a solver has its own. ``sde``: a Gaussian process, VPSDE() unless given. ``reference``: a
     sampler that must do the same in N steps; the package's own solvers are held to NumPy references written from the
-    papers. ``full``: longer runs, and 40,000 samples of a mixture in the plane.
+    papers. ``full``: longer runs, and 20,000 samples of a mixture in the plane.
 
     Measured: the order on the probability flow, on eight Gaussians of 1 to 5 dimensions and on a mixture; the weak
     order of mean and variance and, by propagation, of a mixture's law; the strong order on one Brownian path; every

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import csv
+import functools
 import io
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from ..certification import Certificate
@@ -31,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--order", type=float, help="the order that a function is held to")
     parser.add_argument("--reference", help="a sampler that must do the same in N steps")
     parser.add_argument("--all", action="store_true", help="longer runs, and samples of a mixture in the plane")
+    parser.add_argument("--jobs", type=int, help="processes at a time (as many as there are cores)")
     parser.add_argument("--out", type=Path, default=OUT, help=f"the directory to write to (./{OUT})")
     parser.add_argument("--force", action="store_true", help="write into a directory that holds other files")
 
@@ -39,11 +45,14 @@ def run(args: argparse.Namespace) -> None:
     """Certifies; each certificate is on disk as soon as it is there."""
     from tqdm import tqdm
 
-    from ..certification import catalogue, certify, check, table
-    from ..errors import CertificationFailed
+    from ..certification import catalogue, check, table
+    from ..errors import CertificationFailed, whole
+    from .demo import cores
     from .folder import Folder
     from .objects import read
 
+    if args.jobs is not None:
+        whole("sdekit certify", "--jobs", args.jobs, at_least=1)
     samplers = [read("SAMPLER", text) for text in args.solvers] or catalogue.all_solvers()
     processes = [read("--sde", text) for text in args.sde]
     if not processes:
@@ -55,10 +64,11 @@ def run(args: argparse.Namespace) -> None:
         check(sampler, sde=sde, **settings)
     folder = Folder(args.out, args.force)
     found: list[Certificate] = []
-    with tqdm(pairs, unit="certificate", leave=False) as bar:
-        for sampler, sde in bar:
-            bar.set_description(f"{type(sampler).__name__} on {type(sde).__name__}")
-            found.append(certify(sampler, sde=sde, **settings))
+    with _working(min(args.jobs or cores(), len(pairs))) as run_all, tqdm(total=len(pairs), leave=False) as bar:
+        for certificate in run_all(functools.partial(_certified, settings), pairs):
+            found.append(certificate)
+            bar.set_description(f"{certificate.solver.partition('(')[0]} on {certificate.sde.partition('(')[0]}")
+            bar.update()
             _write(folder, found)
     print(str(found[0]) if len(found) == 1 else table(found))
     with folder.writing("certificates.png") as path:
@@ -67,6 +77,37 @@ def run(args: argparse.Namespace) -> None:
     failed = [f"{c.solver} on {c.sde}" for c in found if not c.passed]
     if failed:
         raise CertificationFailed(f"certify: {len(failed)} of {len(found)} failed: {'; '.join(failed)}")
+
+
+Runner: TypeAlias = "Callable[[Callable[[Any], Certificate], Iterable[Any]], Iterator[Certificate]]"
+
+
+@contextmanager
+def _working(jobs: int) -> Iterator[Runner]:
+    """A ``map`` over as many processes as there are jobs, of a thread each; in this one where there is one job."""
+    if jobs == 1:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_alone) as pool:
+        try:
+            yield pool.map
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _alone() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _certified(settings: dict[str, Any], pair: tuple[Any, Any]) -> Certificate:
+    from ..certification import certify
+
+    sampler, sde = pair
+    return certify(sampler, sde=sde, **settings)
 
 
 def _write(folder: Any, found: list[Certificate]) -> None:

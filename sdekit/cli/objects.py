@@ -61,11 +61,10 @@ def _value(flag: str, node: ast.expr, text: str) -> Any:
 
 def _imported(flag: str, text: str) -> Any:
     module, _, name = text.partition(":")
-    sys.path.insert(0, os.getcwd())
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InvalidArgument(f"{flag}: {text!r} cannot be imported: {error}") from error
-    finally:
-        sys.path.pop(0)
     return found() if isinstance(found, type) else found
