@@ -1,5 +1,7 @@
 """Every public callable: a valid call of it, and what each of its parameters must refuse."""
 
+# ruff: noqa: PLW0108 - the lambdas make a new object for each call
+
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
