@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import InvalidArgument, InvalidType, batch, describe, finite_rows, number, one_of, whole
+from .errors import InvalidArgument, InvalidType, batch, describe, finite_rows, floating, number, one_of, whole
 from .models.base import ScoreModel, check_condition, check_model, evaluating
 from .noise import KeyedNoise, check_noise
 from .ode.adaptive import Dopri5
@@ -170,8 +170,7 @@ def log_likelihood(
     trace = _trace(trace)
     if prior is not None and not callable(prior):
         raise InvalidType(f"log_likelihood: prior must be a log-density, (B, *event) -> (B,), got {describe(prior)}")
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise InvalidType(f"log_likelihood: dtype must be a floating-point torch.dtype, got {describe(dtype)}")
+    dtype = floating("log_likelihood", "dtype", dtype)
     noise = KeyedNoise(seed) if noise is None else noise
     check_noise("log_likelihood", noise)
     check_condition("log_likelihood", model, len(x))
@@ -246,10 +245,12 @@ def _transport(owner: str, name: str, model: ScoreModel, x: Tensor, method: ODEM
 
 def _method(owner: str, method: ODEMethod | None, tol: str | float | None) -> ODEMethod:
     if method is not None:
-        if tol is not None:
-            raise InvalidArgument(f"{owner}: tol must be left out where a method is given, got {tol!r} with {method!r}")
         if not isinstance(method, ODEMethod):
             raise InvalidType(f"{owner}: method must be one such as ode.Dopri5(), got {describe(method)}")
+        if tol is not None:
+            raise InvalidArgument(
+                f"{owner}: tol must be left out where a method is given, got {describe(tol)} with {method!r}"
+            )
         return method
     if tol is None or isinstance(tol, str):
         tol = TOLERANCES[one_of(owner, "tol", tol or "default", TOLERANCES)]

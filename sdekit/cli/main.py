@@ -28,6 +28,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends with code 2."""
+        message = message if len(message) <= 300 else f"{message[:297]}..."
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ..errors import MOST, InvalidType, describe, whole
 from ..sdes.base import GaussianSDE
-from . import style
+from . import checks, style
 
 
 class SolverRow(NamedTuple):
@@ -104,7 +105,14 @@ def loss_curves(curves: Mapping[str, Sequence[float]]) -> Figure:
 
     The scale is logarithmic where all losses are above zero, as those of a loss without a target are not.
     """
-    columns = {name: np.asarray(losses, dtype=np.float64) for name, losses in curves.items()}
+    columns = {}
+    for name, losses in checks.named("loss_curves", "curves", curves).items():
+        try:
+            columns[name] = np.asarray(losses, dtype=np.float64).reshape(len(losses))
+        except (TypeError, ValueError) as error:
+            raise InvalidType(
+                f"loss_curves: curves must hold lists of numbers, got {name!r}: {describe(losses)}"
+            ) from error
     positive = all(bool((values > 0).all()) for values in columns.values())
     fig = style.figure(7.2, 2.9)
     axes = fig.add_subplot()
@@ -125,6 +133,12 @@ def loss_curves(curves: Mapping[str, Sequence[float]]) -> Figure:
 @style.picture
 def schedules(processes: Mapping[str, GaussianSDE], points: int = 400) -> Figure:
     """alpha, sigma and the log-SNR of processes over their times."""
+    points = whole("schedules", "points", points, at_least=2, at_most=MOST)
+    for name, sde in checks.named("schedules", "processes", processes).items():
+        if not isinstance(sde, GaussianSDE):
+            raise InvalidType(
+                f"schedules: processes must have alpha and sigma (GaussianSDE), got {name!r}: {describe(sde)}"
+            )
     fig = style.figure(9.2, 2.7)
     names = ("data kept, α(t)", "noise added, σ(t)", "log-SNR, log(α² / σ²)")
     panels: Sequence[Axes] = fig.subplots(1, 3)
@@ -146,6 +160,9 @@ def schedules(processes: Mapping[str, GaussianSDE], points: int = 400) -> Figure
 @style.picture
 def solver_table(rows: Sequence[SolverRow], distance: str = "energy distance to held-out data") -> Figure:
     """The table of solvers as a picture: numbers on the left, distances beside the noise floor's band on the right."""
+    checks.text("solver_table", "distance", distance)
+    for row in checks.listed("solver_table", "rows", rows, SolverRow):
+        checks.finite("solver_table", "rows", row[2:])
     views = list(dict.fromkeys(row.view for row in rows))
     lines = len(rows) + 1.6 * len(views)
     fig = style.figure(9.2, 0.27 * lines + 0.75)
@@ -190,6 +207,9 @@ def solver_table(rows: Sequence[SolverRow], distance: str = "energy distance to 
 @style.picture
 def mark_chart(marks: Sequence[Mark], label: str) -> Figure:
     """Values on one axis, a line each, their error bars drawn where they can be seen."""
+    checks.text("mark_chart", "label", label)
+    for mark in checks.listed("mark_chart", "marks", marks, Mark):
+        checks.finite("mark_chart", "marks", (mark.value, mark.error))
     fig = style.figure(7.2, 0.34 * len(marks) + 0.7)
     axes = fig.add_subplot()
     for i, mark in enumerate(marks):
