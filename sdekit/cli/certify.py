@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> None:
     settings: dict[str, Any] = {"full": args.all, "order": args.order}
     settings["reference"] = None if args.reference is None else read("--reference", args.reference)
     pairs = [(sampler, sde) for sde in processes for sampler in samplers]
+    _check(samplers, processes, settings)
     for sampler, sde in pairs:
         check(sampler, sde=sde, **settings)
     folder = Folder(args.out, args.force)
@@ -77,6 +78,24 @@ def run(args: argparse.Namespace) -> None:
     failed = [f"{c.solver} on {c.sde}" for c in found if not c.passed]
     if failed:
         raise CertificationFailed(f"certify: {len(failed)} of {len(found)} failed: {'; '.join(failed)}")
+
+
+def _check(samplers: list[Any], processes: list[Any], settings: dict[str, Any]) -> None:
+    """Raises InvalidArgument, naming the flag, for objects that are of another kind."""
+    from ..errors import InvalidArgument, describe, number
+    from ..sdes import GaussianSDE
+    from ..solvers import Solver
+
+    for flag, value in [("SAMPLER", v) for v in samplers] + [("--reference", settings["reference"])]:
+        if not (value is None or isinstance(value, Solver) or callable(value)):
+            raise InvalidArgument(f"{flag}: must be a solver or a function, got {describe(value)}")
+    for value in processes:
+        if not isinstance(value, GaussianSDE):
+            raise InvalidArgument(f"--sde: must be a process with alpha and sigma, got {describe(value)}")
+    if settings["order"] is not None:
+        number("sdekit certify", "--order", settings["order"], above=0.0)
+        if any(isinstance(v, Solver) for v in samplers):
+            raise InvalidArgument(f"--order: must be left out for a solver, got {settings['order']:g}: it has its own")
 
 
 Runner: TypeAlias = "Callable[[Callable[[Any], Certificate], Iterable[Any]], Iterator[Certificate]]"

@@ -44,10 +44,8 @@ def _built(flag: str, node: ast.expr, text: str) -> Any:
     settings = {} if call is None else {str(k.arg): _value(flag, k.value, text) for k in call.keywords}
     try:
         return found(*arguments, **settings)
-    except SDEKitError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"{flag}: {text} cannot be made: {error}") from error
+    except (SDEKitError, TypeError, ValueError) as error:
+        raise InvalidArgument(f"{flag}: {text!r} cannot be made: {error}") from error
 
 
 def _value(flag: str, node: ast.expr, text: str) -> Any:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..errors import MOST, InvalidType, describe, whole
+from ..errors import MOST, InvalidArgument, InvalidType, describe, whole
 from ..sdes.base import GaussianSDE
 from . import checks, style
 
@@ -51,6 +51,11 @@ def certificate(
     title: str, curves: Mapping[str, Convergence], rows: Sequence[tuple[str, str, str, bool | None]]
 ) -> Figure:
     """Errors over steps beside the slopes found, and a table of (what was measured, figure, wanted, verdict)."""
+    checks.text("certificate", "title", title)
+    checks.listed("certificate", "rows", rows, tuple)
+    if curves != {}:
+        for curve in checks.named("certificate", "curves", curves).values():
+            checks.one("certificate", "curves", curve, Convergence)
     fig = style.figure(9.2, max(2.9, 0.27 * len(rows) + 0.9))
     fig.suptitle(title, x=0.01, ha="left", fontsize=9)
     axes, text = fig.subplots(1, 2, width_ratios=(4.0, 5.2))
@@ -81,8 +86,14 @@ def verdicts(
     solvers: Sequence[str], processes: Sequence[str], cells: Mapping[tuple[str, str], tuple[str, bool]]
 ) -> Figure:
     """Solvers against processes: in each cell a figure, on green where all of its certificate holds."""
+    checks.listed("verdicts", "solvers", solvers, str)
+    checks.listed("verdicts", "processes", processes, str)
+    checks.named("verdicts", "cells", cells)
+    for solver, process in cells:
+        if solver not in solvers or process not in processes:
+            raise InvalidArgument(f"verdicts: cells must be of the solvers and processes, got {(solver, process)}")
     longest = max(style.text_width(name, 8.5) for name in solvers)
-    fig = style.figure(longest + 0.72 * len(processes) + 0.3, 0.27 * len(solvers) + 1.0)
+    fig = style.figure(max(4.0, longest + 0.72 * len(processes) + 0.3), 0.27 * len(solvers) + 1.4)
     axes = fig.add_subplot()
     for (solver, process), (figure, passed) in cells.items():
         x, y = processes.index(process), solvers.index(solver)

@@ -1411,7 +1411,60 @@ ENTRIES = [
     *PLOTS,
 ]
 
+
+def plain_sampler(model, x, levels, noise):
+    """A sampler that is a function: x0 at once."""
+    return model(x, levels[0]).x0
+
+
+SAMPLER = v.instance(sk.solvers.DDIM)
+CERTIFY = {
+    "solver": SAMPLER,
+    "sde": v.gaussian_process(optional=True),
+    "order": v.number(above=0.0, optional=True),
+    "stochastic": v.flag(optional=True),
+    "evaluations": v.whole(1, optional=True),
+    "reference": v.instance(sk.solvers.DDIM, optional=True),
+    "full": v.flag(),
+}
+DECLARED_TWICE = {
+    f"a solver and its {name}": ({"solver": sk.solvers.DDIM(), name: value}, name)
+    for name, value in {"order": 1.0, "stochastic": False, "evaluations": 1}.items()
+}
+CERTIFICATION = [
+    Entry(sk.certify, lambda: {"solver": plain_sampler}, CERTIFY, together=DECLARED_TWICE),
+    Entry(sk.certification.check, lambda: {"solver": plain_sampler}, CERTIFY, owner="certify", together=DECLARED_TWICE),
+    Entry(
+        p.certificate,
+        lambda: {
+            "title": "t",
+            "curves": {"flow": p.Convergence([1, 2], [1.0, 0.5], 1.0)},
+            "rows": [("a", "1", "", True)],
+        },
+        {
+            "title": Wrong({"none": None, "number": 3}),
+            "curves": but(v.mapping(), of_numbers={"flow": 1.0}, of_lists={"flow": [1.0]}),
+            "rows": Wrong({**NO_LIST, "of names": ["a"]}),
+        },
+    ),
+    Entry(
+        p.verdicts,
+        lambda: {"solvers": ["DDIM"], "processes": ["VP"], "cells": {("DDIM", "VP"): ("1.0", True)}},
+        {
+            "solvers": Wrong({**NO_LIST, "of numbers": [1]}),
+            "processes": Wrong({**NO_LIST, "of numbers": [1]}),
+            "cells": v.mapping(),
+        },
+        together={"a cell of a stranger": ({"cells": {("Heun", "VP"): ("1.0", True)}}, "cells")},
+    ),
+]
+ENTRIES = [*ENTRIES, *CERTIFICATION]
+
 RECORDS = {
+    sk.certification.Certificate: "certify makes it",
+    sk.certification.Check: "certify makes it",
+    sk.certification.table: "it prints what certify made",
+    p.Convergence: "read by the function that draws it",
     sk.Level: "a process makes it",
     sk.GaussianLevel: "a process makes it",
     sk.Likelihood: "log_likelihood makes it",

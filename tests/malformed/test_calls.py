@@ -2,7 +2,6 @@
 
 import inspect
 import typing
-from collections import Counter
 
 import pytest
 import torch
@@ -37,23 +36,17 @@ def callables():
     return found
 
 
-def cases():
-    """(entry, the parameter that the message must name, the owner, the arguments, whether one alone is wrong)."""
-    for i, entry in enumerate(ENTRIES):
-        for parameter, wrong in entry.wrong.items():
-            if isinstance(wrong, Wrong):
-                by, said = wrong.by or entry.says, wrong.said or parameter
-                for label, value in wrong.values.items():
-                    yield pytest.param(
-                        entry, said, by, {parameter: value}, True, id=f"{i}-{entry.name}-{parameter}-{label}"
-                    )
-        for label, (arguments, parameter, *by) in entry.together.items():
-            yield pytest.param(
-                entry, parameter, by[0] if by else entry.says, arguments, False, id=f"{i}-{entry.name}-{label}"
-            )
+def cases(entry):
+    """(label, the parameter that the message must name, the owner, the arguments, whether one alone is wrong)."""
+    for parameter, wrong in entry.wrong.items():
+        if isinstance(wrong, Wrong):
+            for label, value in wrong.values.items():
+                yield f"{parameter}-{label}", wrong.said or parameter, wrong.by or entry.says, {parameter: value}, True
+    for label, (arguments, parameter, *by) in entry.together.items():
+        yield label, parameter, by[0] if by else entry.says, arguments, False
 
 
-CASES = list(cases())
+each = pytest.mark.parametrize("entry", ENTRIES, ids=[f"{i}-{e.name}" for i, e in enumerate(ENTRIES)])
 
 
 def refusal(entry, arguments):
@@ -72,25 +65,43 @@ def refusal(entry, arguments):
     return None, Spy.asked
 
 
-@pytest.mark.parametrize(("entry", "parameter", "owner", "arguments", "alone"), CASES)
-def test_a_wrong_value_is_a_named_error_before_the_network_is_asked(entry, parameter, owner, arguments, alone):
-    """The message names the owner and the parameter, says what must be, and shows what was given."""
+def faults(entry, parameter, owner, arguments, alone):
+    """What is wrong with the refusal of a wrong value: nothing, where it is as it should be."""
     error, asked = refusal(entry, arguments)
-    kinds = (ValueError, TypeError) if entry.plain else NAMED
-    assert isinstance(error, kinds), f"{type(error).__name__}: {error}"
+    if not isinstance(error, (ValueError, TypeError) if entry.plain else NAMED):
+        yield f"got {type(error).__name__}: {error}"
+        return
     message = str(error)
-    assert isinstance(error, (ValueError, TypeError, RuntimeError))
-    assert names(message, owner), f"{owner} in {message!r}"
-    assert names(message, parameter), f"{parameter} in {message!r}"
-    assert names(message, "must") or names(message, "needs"), message
-    assert "\n" not in message
-    assert len(message) < 400, message
-    if alone:
-        assert shows(message, *arguments.values()), f"{arguments} in {message!r}"
-    assert asked == 0, "a network was asked first"
+    if not isinstance(error, (ValueError, TypeError, RuntimeError)):
+        yield f"{type(error).__name__} is none of python's"
+    if not names(message, owner):
+        yield f"{owner} is not in {message!r}"
+    if not names(message, parameter):
+        yield f"{parameter} is not in {message!r}"
+    if not (names(message, "must") or names(message, "needs")):
+        yield f"what must be is not in {message!r}"
+    if "\n" in message or len(message) >= 400:
+        yield f"more than a line: {message!r}"
+    if alone and not shows(message, *arguments.values()):
+        yield f"{arguments} is not in {message!r}"
+    if asked:
+        yield "a network was asked first"
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=[f"{i}-{e.name}" for i, e in enumerate(ENTRIES)])
+@each
+def test_wrong_values_are_named_errors_before_the_network_is_asked(entry):
+    """The message names the owner and the parameter, says what must be, and shows what was given."""
+    assert [f"{label}: {fault}" for label, *case in cases(entry) for fault in faults(entry, *case)] == []
+
+
+def test_there_are_as_many_cases_as_the_page_says():
+    """Thousands, of every module; each case of an entry has a name of its own."""
+    labels = [[label for label, *_ in cases(entry)] for entry in ENTRIES]
+    assert all(len(set(own)) == len(own) for own in labels)
+    assert sum(map(len, labels)) > 5000
+
+
+@each
 def test_the_call_that_each_case_spoils_is_a_good_one(entry):
     """So that what is refused is the wrong value and nothing else."""
     error, _ = refusal(entry, {})
@@ -103,14 +114,8 @@ def test_every_public_callable_is_covered():
     assert {name for name, thing in callables().items() if id(thing) not in known} == set()
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=[f"{i}-{e.name}" for i, e in enumerate(ENTRIES)])
+@each
 def test_every_parameter_is_covered(entry):
     """A new parameter without wrong values, or a reason, fails."""
     wanted = set(inspect.signature(entry.public).parameters) - {"self"}
     assert wanted == set(entry.wrong)
-
-
-def test_ids_are_distinct():
-    """As the runner's processes need."""
-    ids = Counter(case.id for case in CASES)
-    assert [name for name, count in ids.items() if count > 1] == []
