@@ -1,7 +1,7 @@
 """Score models: networks with their parametrisations, and exact models."""
 
 from .base import GaussianPrediction, Given, Prediction, ScoreModel, ScorePrediction
-from .convert import Converted, convert
+from .convert import Converted
 from .empirical import Empirical
 from .function import FromFunction
 from .mixture import GaussianMixture
@@ -44,5 +44,4 @@ __all__ = [
     "ScorePrediction",
     "VPrediction",
     "Variance",
-    "convert",
 ]

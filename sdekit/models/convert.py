@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import torch
@@ -95,6 +94,16 @@ class Converted(ScoreModel):
     def condition(self) -> dict[str, Any]:
         """The model's."""
         return self.model.condition
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The model's."""
+        return self.model.dtype
+
+    @property
+    def device(self) -> torch.device | None:
+        """The model's."""
+        return self.model.device
 
     def extra_repr(self) -> str:
         """The process."""
@@ -208,14 +217,11 @@ def _common(source: GaussianSDE, sde: GaussianSDE) -> GaussianSDE:
     if sde.moments is None and source.moments is not None:
         sde = sde.with_prior(*source.moments)
     (low, high), (least, most) = _range(sde), _range(source)
-    ends = torch.tensor([min(high, most), max(low, least)], dtype=torch.float64)
-    t_min, t_max = sde.time_at(ends).tolist()
-    t_min = sde.t_min if high <= most + SLACK else t_min
-    t_max = sde.t_max if low >= least - SLACK else t_max
-    if (t_min, t_max) == (sde.t_min, sde.t_max):
+    if high <= most + SLACK and low >= least - SLACK:
         return sde
+    t_min, t_max = sde.time_at(torch.tensor([most, least], dtype=torch.float64)).tolist()
     try:
-        if max(low, least) >= min(high, most) or math.isnan(low + high):
+        if max(low, least) >= min(high, most):
             raise InvalidArgument("they have no log-SNR in common")
         return sde.restricted(t_min, t_max)
     except InvalidArgument as error:

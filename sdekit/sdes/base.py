@@ -461,11 +461,11 @@ class GaussianSDE(SDE):
         try:
             object.__setattr__(other, "t_min", t_min)
             object.__setattr__(other, "t_max", t_max)
-            same = torch.equal(other.alpha(times), self.alpha(times)) and torch.equal(
-                other.sigma(times), self.sigma(times)
-            )
-        except AttributeError:  # a property
-            same = False
+        except AttributeError:  # a property: its value is compared below
+            pass
+        same = (other.t_min, other.t_max) == (t_min, t_max) and all(
+            torch.equal(getattr(other, name)(times), getattr(self, name)(times)) for name in ("alpha", "sigma")
+        )
         if not same:
             raise UnsupportedCombination(
                 f"{type(self).__name__}.restricted: t_min and t_max must be plain attributes on which alpha and sigma "
