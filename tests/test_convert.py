@@ -208,7 +208,7 @@ def reach(sde):
     return float(sde.log_snr(sde.t_max)), float(sde.log_snr(sde.t_min))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(processes(), processes())
 def test_whatever_the_schedules(source, target):
     """The part in common is in the source's range and as large as can be; round trip, truth, and else an error."""
