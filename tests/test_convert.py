@@ -208,7 +208,7 @@ def reach(sde):
     return float(sde.log_snr(sde.t_max)), float(sde.log_snr(sde.t_min))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(processes(), processes())
 def test_whatever_the_schedules(source, target):
     """The part in common is in the source's range and as large as can be; round trip, truth, and else an error."""
@@ -249,7 +249,7 @@ def test_whatever_the_schedules(source, target):
 
 
 @pytest.mark.parametrize(
-    ("steps", "smooth", "table"), [(50, 3e-5, 1e-3), pytest.param(600, 1e-8, 1e-5, marks=pytest.mark.slow)]
+    ("steps", "smooth", "table"), [(32, 2e-4, 5e-3), pytest.param(600, 1e-8, 1e-5, marks=pytest.mark.slow)]
 )
 def test_one_models_probability_flow_ends_in_the_same_points_under_every_process(steps, smooth, table):
     """From one noise to the same data in x / alpha, by RK4 in t; a table's slopes of f and g^2 jump at its levels."""
@@ -473,7 +473,7 @@ def test_a_table_is_told_its_own_levels(target):
     x = randn(len(t), 1)
     model(x, t)
     assert torch.equal(network.labels[-1], table.times[inside] - 1)
-    for i in range(0, len(t), 83):
+    for i in range(0, len(t), 331):
         model(x, float(t[i]))
         assert float(network.labels[-1][0]) == float(table.times[inside][i]) - 1
     between = 0.5 * (log_snr[1:] + log_snr[:-1])
@@ -732,8 +732,8 @@ def test_what_is_wrong_is_named(call, kind, text):
 
 
 def test_a_change_of_level_is_a_function_of_the_level():
-    """k = a / alpha = b / sigma and one log-SNR, at every level of every pair."""
-    for i, j in itertools.product(range(len(PROCESSES)), repeat=2):
+    """k = a / alpha = b / sigma and one log-SNR, at every level, from each process to the next."""
+    for i, j in itertools.pairwise([*range(len(PROCESSES)), 0]):
         (there, change), _, _, _ = pair(i, j)
         assert isinstance(change.change, Change)
         level = there.level(even(there), randn(6, 3))
