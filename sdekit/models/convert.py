@@ -65,12 +65,13 @@ class Converted(ScoreModel):
 
     def __init__(self, model: ScoreModel, sde: GaussianSDE, change: Change | None = None):
         super().__init__()
+        check_model("Converted", model)
         self.model = model
-        self.sde = sde
+        self.sde = gaussian("Converted", sde)
         self.evaluations = model.evaluations
         self.divisible = model.divisible
         self.has_variance = model.has_variance
-        self.change = Change(sde, gaussian("Converted", model.sde)) if change is None else change
+        self.change = Change(self.sde, gaussian("Converted", model.sde)) if change is None else change
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> GaussianPrediction:
         """The prediction at x of shape (B, *event)."""

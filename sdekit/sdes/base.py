@@ -451,8 +451,10 @@ class GaussianSDE(SDE):
         whose alpha and sigma depend on its own t_min or t_max.
         """
         owner = f"{type(self).__name__}.restricted"
-        low = number(owner, "t_min", t_min, at_least=self.t_min)
-        high = number(owner, "t_max", t_max, above=low, at_most=self.t_max)
+        low = number(owner, "t_min", t_min, at_least=self.t_min, at_most=self.t_max)
+        high = number(owner, "t_max", t_max, at_least=self.t_min, at_most=self.t_max)
+        if low >= high:
+            raise InvalidArgument(f"{owner}: t_max must exceed t_min, got t_min={low:g}, t_max={high:g}")
         return self._part(low, high)
 
     def _part(self, t_min: float, t_max: float) -> Self:

@@ -130,8 +130,8 @@ class TableSDE(GaussianSDE, ABC):
         return other
 
     def _with_prior_shown(self, text: str) -> str:
-        whole = len(self.times) == len(self._knots[0]) - 1
-        return super()._with_prior_shown(text if whole else f"{text}.restricted({self.t_min:g}, {self.t_max:g})")
+        complete = len(self.times) == len(self._knots[0]) - 1
+        return super()._with_prior_shown(text if complete else f"{text}.restricted({self.t_min:g}, {self.t_max:g})")
 
     def respaced(self, steps: int | Tensor | Sequence[int], spacing: str = "linspace") -> Self:
         """The same process with fewer levels: ``steps`` of a spacing, or the levels at the given indices.
