@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedCombination, describe, one_of, whole
-from .base import SDE, GaussianLevel, GaussianSDE
+from .base import EDGE, SDE, GaussianLevel, GaussianSDE
 from .tables import SPACINGS, check_table, spaced
 
 
@@ -116,6 +116,23 @@ class TableSDE(GaussianSDE, ABC):
             raise InvalidArgument(f"{owner}: steps must be whole numbers, got {brief(index)}")
         return index.long()
 
+    def _part(self, t_min: float, t_max: float) -> Self:
+        kept = self.times[(self.times >= t_min - EDGE) & (self.times <= t_max + EDGE)]
+        if len(kept) < 2:
+            raise InvalidArgument(
+                f"{type(self).__name__}.restricted: [t_min, t_max] must hold 2 levels of the table or more, "
+                f"got {len(kept)} in [{t_min:g}, {t_max:g}]"
+            )
+        # the nodes of the interpolation stay: the process between two levels does not change
+        other = super()._part(float(kept[0]), float(kept[-1]))
+        object.__setattr__(other, "times", kept)
+        object.__setattr__(other, "_listed", kept.tolist())
+        return other
+
+    def _with_prior_shown(self, text: str) -> str:
+        complete = len(self.times) == len(self._knots[0]) - 1
+        return super()._with_prior_shown(text if complete else f"{text}.restricted({self.t_min:g}, {self.t_max:g})")
+
     def respaced(self, steps: int | Tensor | Sequence[int], spacing: str = "linspace") -> Self:
         """The same process with fewer levels: ``steps`` of a spacing, or the levels at the given indices.
 
@@ -131,7 +148,9 @@ class TableSDE(GaussianSDE, ABC):
             raise InvalidArgument(
                 f"{owner}: steps must be 2 or more rising indices in [0, {n - 1}], got {brief(index)}"
             )
-        made = dataclasses.replace(self, **self._kept(index), times=self.times[index])  # type: ignore[type-var]
+        times = self.times[index]
+        settings = self._kept(torch.searchsorted(self._knots[0], times) - 1)
+        made = dataclasses.replace(self, **settings, times=times)  # type: ignore[type-var]
         if self._data is not None:
             object.__setattr__(made, "_data", self._data)
         return made
