@@ -168,7 +168,7 @@ def strong_order(case: Case) -> Iterator[Check]:
     finest = case.effort.strong
     times = grids.log_snr(sde, finest)
     clocks = [float(level.clock) for level in sde.levels(times)]
-    probe = Impulses(exact.UNIT)
+    probe = Impulses(exact.UNIT, 0)
     subject.run(Gaussians(sde), torch.zeros(2, len(MEANS), dtype=F64), times[::64], probe)
     if probe.streams != {"path"}:
         yield Check("strong order", None, None, "", "it draws from other streams than the path's")
@@ -237,10 +237,10 @@ def other_grids(case: Case) -> Iterator[Check]:
         return
     worst, detail = 0.0, []
     for name in ("uniform", "karras"):
-        errors = [float(_moment_error(case, grids.NAMES[name](sde, n)).norm()) for n in (30, 480)]
+        errors = [float(_moment_error(case, grids.NAMES[name](sde, n)).norm()) for n in (30, 240)]
         worst = max(worst, 0.0 if errors[1] < 1e-3 else errors[1] / errors[0])
         detail.append(f"{name} {errors[0]:.1e} to {errors[1]:.1e}")
-    yield Check("other grids", worst < 0.5, worst, "< 0.5 of before", f"30 to 480 steps: {', '.join(detail)}")
+    yield Check("other grids", worst < 0.5, worst, "< 0.5 of before", f"30 to 240 steps: {', '.join(detail)}")
 
 
 def last_step(case: Case) -> Iterator[Check]:
@@ -254,7 +254,7 @@ def last_step(case: Case) -> Iterator[Check]:
     level = sde.levels(times)[0]
     mean, variance = law_at(level)
     x = torch.stack([mean, mean + variance.sqrt(), mean - 2 * variance.sqrt()])
-    noise = Impulses(exact.UNIT)
+    noise = Impulses(exact.UNIT, 0)
     end = subject.run(model, x @ AXES.mT, times, noise, denoise=True) @ AXES
     alpha, sigma = float(level.alpha), float(level.sigma)
     tweedie = MEANS + alpha * VARIANCES / variance * (x - alpha * MEANS)
