@@ -213,7 +213,9 @@ def n_steps(case: Case) -> Iterator[Check]:
             wanted = exact.Responses(offset, start, noise, 0.0, frozenset())
             size = found.size
         there = wanted.moments(begin)
-        scale = max(size, *(float((mean.abs() + 2 * v.sqrt()).max()) for mean, v in map(law_at, sde.levels(times))))
+        # of the trajectory: what the reference met on its way, the exact law at each level, and what a start becomes
+        lawful = (float((mean.abs() + 2 * v.sqrt()).max()) for mean, v in map(law_at, sde.levels(times)))
+        scale = max(size, float(wanted.start.abs().max()) * float(law_at(begin)[1].max().sqrt()), *lawful)
         for dtype, run in runs.items():
             pairs = [*zip(run[:3], wanted[:3], strict=True)]
             if any(a.shape != b.shape for a, b in pairs):
