@@ -25,8 +25,8 @@ from .subject import Subject
 SLACK = 0.15
 """What a measured order may fall short of the declared one."""
 STRONG_SLACK = 0.1
-LIMIT = 0.3
-"""What may be left of the finest error in the limit: an order-1 method has a second-order term."""
+LIMIT = 0.1
+"""What may be left of the error in the limit: a method has terms above those that are extrapolated."""
 FLOOR = 1e-11
 """Relative to the data's scale: below it an error is rounding, and says nothing of the order."""
 LENGTHS = (1, 2, 5, 10, 50, 1000)
@@ -72,13 +72,22 @@ def slope(steps: Sequence[int], errors: Sequence[float], floor: float = FLOOR) -
 
 
 def limit(steps: Sequence[int], errors: Sequence[Tensor], order: float) -> float:
-    """The norm of the error that Richardson's extrapolation of the two finest grids leaves, over that of the finest.
+    """The norm of what Richardson's extrapolation of the three finest grids leaves of the error, over the largest error
+    that one of them predicts for the last.
 
-    A method of the order converges to the exact answer where this is small; to another one, where it is not.
+    The terms of the order and of the one above it are gone from it: a method that converges to the exact answer leaves
+    little, and one that converges to another answer leaves the difference.
     """
-    ratio = (steps[-1] / steps[-2]) ** order
-    left = (ratio * errors[-1] - errors[-2]) / (ratio - 1)
-    return float(left.norm() / errors[-1].norm())
+    left = list(errors[-3:])
+    for power in (order, order + 1):
+        ratios = [(m / n) ** power for n, m in itertools.pairwise(steps[-len(left) :])]
+        left = [
+            (r * fine - coarse) / (r - 1) for r, (coarse, fine) in zip(ratios, itertools.pairwise(left), strict=True)
+        ]
+    scale = max(
+        float(error.norm()) * float((n / steps[-1]) ** order) for n, error in zip(steps[-3:], errors[-3:], strict=True)
+    )
+    return float(left[-1].norm()) / scale
 
 
 def _order(name: str, case: Case, steps: Sequence[int], errors: Sequence[Tensor], order: float | None) -> Check:
