@@ -141,11 +141,27 @@ def proportion(count, n, p, *, of=1, alarm=ALARM):
     return Verdict("proportion", float(statistic), 1.0, detects, alarm / of)
 
 
+def order(count, n, ranks, m, *, of=1, alarm=ALARM):
+    """``count`` of n draws lie below a value between the k-th and the (k + 1)-th smallest, ``ranks``, of m others of
+    their law: beta-binomial, exactly, at either end. Detects a difference of the probability to lie there."""
+    a, miss = alarm / of, (1 - POWER) / 2
+    low = stats.betabinom.ppf(a / 2, n, ranks[0], m - ranks[0] + 1)
+    high = stats.betabinom.isf(a / 2, n, ranks[1], m - ranks[1] + 1)
+    # half of what may be missed for the place of the value, and half for the count
+    more = stats.beta.isf(miss, high + 1, n - high) - stats.beta.ppf(miss, ranks[0], m - ranks[0] + 1)
+    less = stats.beta.isf(miss, ranks[1], m - ranks[1] + 1) - stats.beta.ppf(miss, low, n - low + 1) if low > 0 else 0.0
+    centre = n * sum(ranks) / 2 / (m + 1)
+    side = high - centre if count > centre else centre - low
+    statistic = abs(count - centre) / side if side > 0 else math.inf
+    return Verdict("order", float(statistic), 1.0, float(max(more, less)), a)
+
+
 def counts(found, probabilities, *, of=1, alarm=ALARM):
     """The counts are multinomial: each is binomial, exactly, where chi-squared is a limit. Detects a difference of a
     cell's probability. The worst cell speaks for all."""
     p = flat(probabilities) / flat(probabilities).sum()
-    n, found = int(np.sum(found)), np.asarray(found)
+    found = np.asarray(found)
+    n = int(found.sum())
     cells = [proportion(int(k), n, float(q), of=of * len(p), alarm=alarm) for k, q in zip(found, p, strict=True)]
     worst = max(cells, key=lambda v: v.statistic)
     return Verdict("counts", worst.statistic, 1.0, max(v.detects for v in cells), alarm / of)
