@@ -1,5 +1,6 @@
 """Options and fixtures that every test shares."""
 
+import audit
 import pytest
 import torch
 
@@ -7,11 +8,13 @@ import torch
 def pytest_addoption(parser):
     there = "cuda" if torch.cuda.is_available() else "cpu"
     parser.addoption("--device", default=there, help="the device of the gpu tests, cuda or cuda:N; cpu leaves them out")
+    audit.options(parser)
 
 
 def pytest_configure(config):
     # tests are small: a second thread costs them more than it brings, and two runs at once far more
     torch.set_num_threads(1)
+    config.pluginmanager.register(audit)
 
 
 @pytest.fixture
