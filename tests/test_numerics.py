@@ -1,21 +1,24 @@
-"""Arithmetic: schedules and kernels against 50 digits."""
+"""Arithmetic: schedules and kernels against 50 digits, half precision, finite samples for every N, and gradients."""
 
 import bisect
+import dataclasses
 import functools
-import math
+import itertools
 
 import mpmath
 import numpy as np
 import pytest
 import torch
-from problems import F64
-from subjects import sdes
+from problems import F64, gaussians, last
+from subjects import fixed_grid_solvers, ode_methods, rows_and_sdes, sdes, solvers
+from torch.autograd import gradcheck, gradgradcheck
 
 import sdekit as sk
 from sdekit.sdes import tables
 
 F32 = torch.float32
 EPS = 2.0**-52
+HALVES = [torch.bfloat16, torch.float16]
 mp = mpmath.MPContext()
 mp.dps = 50
 
@@ -44,6 +47,7 @@ def _named(subjects):
     return [pytest.param(sde, id=f"{i}-{sde}") for i, sde in enumerate(subjects)]
 
 
+normal = pytest.mark.parametrize("sde", sdes())
 every = pytest.mark.parametrize("sde", [*sdes(), *_named(EXTREME)])
 
 
@@ -107,8 +111,8 @@ class Pchip:
 
     def __init__(self, times, values):
         self.x, self.y = times, values
-        self.h = [b - a for a, b in zip(times, times[1:], strict=False)]
-        self.d = [(b - a) / h for a, b, h in zip(values, values[1:], self.h, strict=False)]
+        self.h = [b - a for a, b in itertools.pairwise(times)]
+        self.d = [(b - a) / h for (a, b), h in zip(itertools.pairwise(values), self.h, strict=True)]
         self.slope = functools.cache(self._slope)
 
     def _slope(self, i):
@@ -319,3 +323,280 @@ def test_kernels_between_close_times_lose_no_more_than_the_gap_in_log_snr(sde):
             assert abs(float(mean[0, 1]) - of_x0) <= (bound + digits) * of_x0, where
             wanted = at_s["sigma"] ** 2 * (1 - kept)
             assert abs(float(spread) ** 2 - wanted) <= (bound + 2 * digits) * wanted, where
+
+
+# Half precision
+
+
+def dense(sde):
+    """A table's own times; else 100 log-spaced and 100 even ones, and both ends."""
+    if isinstance(sde, sk.TableSDE):
+        return sde.times
+    share = torch.linspace(0, 1, 100, dtype=F64)
+    spread = [sde.t_min + (sde.t_max - sde.t_min) * share, sde.t_min * (sde.t_max / sde.t_min) ** share]
+    return torch.unique(torch.cat(spread).clamp(sde.t_min, sde.t_max))
+
+
+@normal
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_noise_alone_has_its_deviation_in_half_precision(sde, dtype):
+    """perturb(0, t, 1) is sigma within 1 %, for a time a row and for one number: no time gets none."""
+    t = dense(sde)
+    zero, one = torch.zeros(len(t), 1, dtype=dtype), torch.ones(len(t), 1, dtype=dtype)
+    found = sde.perturb(zero, t, one)[:, 0].double()
+    torch.testing.assert_close(found, sde.sigma(t), rtol=0.01, atol=0)
+    some = torch.unique(torch.linspace(0, len(t) - 1, 50).long())
+    single = torch.cat([sde.perturb(zero[:1], v, one[:1]) for v in t[some].tolist()])[:, 0].double()
+    assert torch.equal(single, found[some])
+
+
+@normal
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_data_in_half_precision_get_their_noise_with_one_rounding(sde, dtype):
+    """x_t of data in [-1, 1] is alpha x0 + sigma eps rounded once, for a time a row and for one number.
+
+    So the noise in it has the deviation sigma within 1 %, by regression and in the mean square, wherever x_t can hold
+    it: sigma at least 2.5 of its units in the last place. DDPM's table is there at each of its 1000 times.
+    """
+    t = dense(sde)
+    g = torch.Generator().manual_seed(0)
+    x0 = (2 * torch.rand(6000, generator=g, dtype=F64) - 1).to(dtype).expand(len(t), -1)
+    eps = torch.randn(6000, generator=g, dtype=F64).to(dtype).expand(len(t), -1)
+    signal, noise = sde.alpha(t)[:, None] * x0.double(), sde.sigma(t)[:, None] * eps.double()
+    found = sde.perturb(x0, t, eps)
+    assert found.dtype == dtype
+    # half a unit of the sum, and float32's rounding of the terms, which may cancel
+    unit = torch.finfo(dtype).eps * (signal + noise).abs() + torch.finfo(dtype).smallest_normal
+    bound = 0.501 * unit + 2.0**-22 * (signal.abs() + noise.abs())
+    assert bool(((found.double() - signal - noise).abs() <= bound).all())
+    for i in torch.linspace(0, len(t) - 1, 20).long().tolist():
+        one = sde.perturb(x0[i], float(t[i]), eps[i])
+        assert bool(((one.double() - signal[i] - noise[i]).abs() <= bound[i]).all())
+    entered = found.double() - signal
+    slope = (entered * noise).mean(1) / (noise * noise).mean(1)
+    size = ((entered * entered).mean(1) / (noise * noise).mean(1)).sqrt()
+    holds = sde.sigma(t) >= 1.25 * torch.finfo(dtype).eps
+    assert bool(holds.all()) or not isinstance(sde, sk.DiscreteVPSDE)
+    for ratio in (slope, size):
+        assert float((ratio[holds] - 1).abs().max()) <= 0.01
+
+
+@pytest.mark.parametrize(("row", "sde"), rows_and_sdes())
+def test_a_network_in_half_precision_is_told_distinct_labels_in_float32(row, sde):
+    """999 and 1000 are one number in bfloat16: every time of a table, and 400 of any other process, stay apart."""
+    seen = []
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))
+
+        def forward(self, x, label):
+            seen.append(label)
+            return self.weight * x
+
+    t = sde.times if isinstance(sde, sk.TableSDE) else torch.linspace(sde.t_min, sde.t_max, 400, dtype=F64)
+    model = sk.models.Parametrised(Network(), sde, row)
+    x = torch.zeros(len(t), 1, dtype=torch.bfloat16)
+    model(x, t)
+    model(x[:1], float(t[-1]))
+    assert [label.dtype for label in seen] == [F32, F32]
+    assert len(torch.unique(seen[0])) == len(t)
+    assert torch.equal(seen[0][-1:], seen[1])
+
+
+# Finite samples for every N
+
+COUNTS = [*range(1, 51), 100, 1000, 10_000]
+GRIDS = {**sk.grids.NAMES, **sk.grids.TABLE_NAMES}
+
+
+def grids_of(sde):
+    return GRIDS if isinstance(sde, sk.TableSDE) else sk.grids.NAMES
+
+
+@functools.cache
+def run_levels(sde, grid, n, denoise):
+    """The levels of a run; None where the table has fewer than the grid asks for, which the error says."""
+    asked = n if denoise else n + 1
+    if grid in sk.grids.TABLE_NAMES and asked > len(sde.times):
+        with pytest.raises(sk.errors.InvalidArgument, match=f"at most the {len(sde.times)} levels of the table"):
+            sk.grids.levels(sde, grid, n, denoise=denoise)
+        return None
+    return sk.grids.levels(sde, grid, n, denoise=denoise)
+
+
+@every
+@pytest.mark.parametrize(
+    "counts", [pytest.param((1, 2, 8, 50, 1000), id="few"), pytest.param(COUNTS, id="every", marks=pytest.mark.slow)]
+)
+def test_grids_fall_strictly_for_every_n(sde, counts):
+    """n from 1 to 50, 100, 1000 and 10000, with the clean level and without, in time and in log-SNR."""
+    if isinstance(sde, sk.LinearSDE):
+        counts = [n for n in counts if n <= 50]  # its times are found by bisection of SciPy's interpolant
+    for grid in grids_of(sde):
+        for n in counts:
+            for denoise in (True, False):
+                run = run_levels(sde, grid, n, denoise)
+                if run is None:
+                    continue
+                t = [level.t for level in run]
+                snr = [level.log_snr for level in run]
+                assert len(run) == n + 1
+                assert all(a > b for a, b in itertools.pairwise(t)), f"{grid}, n={n}"
+                assert all(a < b for a, b in itertools.pairwise(snr)), f"{grid}, n={n}"
+                assert run[-1].clean == denoise
+
+
+X_T = torch.linspace(-2, 2, 16, dtype=F64).reshape(2, 8)
+
+
+def check_finite(solver, sde, counts, dtypes=((True, F64), (False, F32))):
+    """Every grid's run of n steps on the exact model ends in finite numbers of its dtype."""
+    model = gaussians(sde)
+    for grid in grids_of(sde):
+        for n in counts:
+            for denoise, dtype in dtypes:
+                run = run_levels(sde, grid, n, denoise)
+                if run is None:
+                    continue
+                state, noise = sk.solvers.State((run[0].sigma * X_T).to(dtype), run[0]), sk.Noise(0)
+                for level in run[1:]:
+                    state = solver.step(model, state, level, noise)
+                x = state.x
+                assert x.dtype == dtype
+                assert bool(torch.isfinite(x).all()), f"{grid}, n={n}, denoise={denoise}, {dtype}"
+
+
+@normal
+@pytest.mark.parametrize("solver", solvers())
+def test_samples_are_finite_for_few_steps_and_many(sde, solver):
+    """Every grid, with the clean level in float64 and without in float32; an adaptive method at a coarse tolerance."""
+    if solver.evaluations:
+        check_finite(solver, sde, (1, 2, 7))
+    else:
+        method = dataclasses.replace(solver.method, rtol=1e-2, atol=1e-2)
+        check_finite(dataclasses.replace(solver, method=method), sde, (1, 2), [(True, F64)])
+
+
+@pytest.mark.slow
+@normal
+@pytest.mark.parametrize("solver", solvers())
+def test_samples_are_finite_for_every_n(sde, solver):
+    """N from 1 to 50 and 100, on every grid, with the clean level and without, in both dtypes."""
+    both = [(denoise, dtype) for denoise in (True, False) for dtype in (F32, F64)]
+    if solver.evaluations:
+        check_finite(solver, sde, range(1, 51), both[:1])
+        check_finite(solver, sde, (1, 2, 5, 17, 50), both[1:])
+        check_finite(solver, sde, (100,), both[1:3])
+    else:  # a new start in every interval: the count matters little
+        check_finite(solver, sde, (1, 2, 3, 10, 50), both[:2])
+
+
+@pytest.mark.slow
+@normal
+@pytest.mark.parametrize("solver", fixed_grid_solvers())
+@pytest.mark.parametrize("n", [1000, 10_000])
+def test_samples_are_finite_for_very_many_steps(sde, solver, n):
+    """On the default grid, in float32 to the clean level."""
+    x_T = (float(sde.sigma(sde.t_max)) * X_T).float()
+    states = sk.trajectory(gaussians(sde), solver, x_T, "log_snr", sk.Noise(0), steps=n)
+    assert bool(torch.isfinite(last(states).x).all())
+
+
+# Gradients
+
+
+def early(sde):
+    """Three times within the domain, none a node of a table."""
+    u = torch.tensor([0.03, 0.31, 0.77], dtype=F64)
+    return (sde.t_min * (sde.t_max / sde.t_min) ** u).requires_grad_()
+
+
+@normal
+@pytest.mark.parametrize("name", ["alpha", "sigma", "log_snr", "diffusion"])
+def test_schedules_are_differentiable_twice_in_time(sde, name):
+    """gradcheck and gradgradcheck; LinearSDE's alpha and sigma, which SciPy finds, refuse a time with gradients."""
+    t, method = early(sde), getattr(sde, name)
+    if isinstance(sde, sk.LinearSDE) and name != "diffusion":
+        with pytest.raises(sk.errors.InvalidType, match="t must not require gradients"):
+            method(t)
+        return
+    assert gradcheck(lambda v: method(v) + 0 * v, (t,))  # a constant, too, has a gradient: 0
+    with torch.random.fork_rng(devices=[]):  # its gradients of gradients are drawn
+        assert gradgradcheck(lambda v: method(v) + 0 * v, (t,))
+
+
+@normal
+def test_drift_and_perturb_are_differentiable_in_data_and_time(sde):
+    """For a time a row, and for one time () for all of them: its gradient is the sum of theirs."""
+    x, eps = (
+        torch.tensor([[1.0, -2.0], [0.5, 3.0], [2.0, 0.1]], dtype=F64).requires_grad_(),
+        torch.ones(3, 2, dtype=F64),
+    )
+    rows, single = early(sde), early(sde)[1].detach().requires_grad_()
+    maps = [sde.drift, lambda x, t: sde.perturb(x, t, eps), lambda x, t: sde.posterior(x, eps, t, sde.t_min)[0]]
+    if isinstance(sde, sk.LinearSDE):
+        for t in (rows, single):
+            with pytest.raises(sk.errors.InvalidType, match="t must not require gradients"):
+                sde.drift(x, t)
+        rows, single = rows.detach(), single.detach()
+    for function in maps:
+        assert gradcheck(function, (x, rows))
+        assert gradcheck(function, (x, single))
+
+
+def bent(sde, theta):
+    """A smooth model that is no distribution's, with two parameters."""
+
+    def eps(x, t):
+        return torch.tanh(theta[0] * x / (1 + sde.t_max)) + theta[1] * x.flip(1) / (1 + sde.sigma(sde.t_max))
+
+    return sk.models.FromFunction(sde, eps=eps)
+
+
+@normal
+@pytest.mark.parametrize("solver", fixed_grid_solvers())
+def test_a_sample_is_differentiable_in_its_start_and_in_the_model(sde, solver):
+    """d x / d x_T and d x / d theta through three steps, with keyed noise where the solver draws."""
+    x_T = (float(sde.sigma(sde.t_max)) * X_T[:, ::4]).requires_grad_()
+    theta = torch.tensor([0.7, 0.3], dtype=F64, requires_grad=True)
+
+    def end(x, theta):
+        states = sk.trajectory(bent(sde, theta), solver, x, "log_snr", sk.KeyedNoise(0), steps=3)
+        return last(states).x / sde.sigma(sde.t_max)
+
+    assert gradcheck(end, (x_T, theta), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ode_methods())
+def test_the_flow_is_differentiable_through_the_ode_methods(method):
+    """log_likelihood runs without gradients by contract, so that what is checked is ``advance`` on the flow itself.
+
+    torchdiffeq's with fixed steps: its adaptive ones differentiate the sizes of their steps, too. SciPy's integrate on
+    the host in NumPy, and their result has no gradient.
+    """
+    sde = sk.VPSDE()
+    if isinstance(method, sk.ode.Dopri5):
+        method = sk.ode.Dopri5(rtol=1e-7, atol=1e-7)
+    if isinstance(method, sk.ode.TorchDiffEq):
+        method = sk.ode.TorchDiffEq("rk4", options={"step_size": 0.05})
+    x = X_T[:, ::4].clone().requires_grad_()
+    theta = torch.tensor([0.7, 0.3], dtype=F64, requires_grad=True)
+
+    def end(x, theta):
+        model = bent(sde, theta)
+        return method.advance(lambda x, t: model(x, t).velocity, x, 0.5, 0.4)[0]
+
+    if isinstance(method, sk.ode.SciPy):
+        assert not end(x, theta).requires_grad
+        return
+    assert gradcheck(end, (x, theta), rtol=1e-4, atol=1e-6)
+
+
+def test_a_likelihood_has_no_gradient_by_contract():
+    """It integrates without a graph, whatever its input asks for."""
+    x = X_T[:, ::4].clone().requires_grad_()
+    model = bent(sk.VPSDE(), torch.tensor([0.7, 0.3], dtype=F64, requires_grad=True))
+    found = sk.log_likelihood(model, x, method=sk.ode.RK4(4))
+    assert not found.log_prob.requires_grad

@@ -161,6 +161,8 @@ class SDE(ABC):
     def check_time(self, t: Time, x: Tensor) -> Time:
         """The time where it is one number or one a row of x, finite and within [t_min, t_max]; else a named error."""
         name = type(self).__name__
+        if isinstance(t, Tensor) and t.ndim == 0 and t.requires_grad and x.ndim:
+            t = t.expand(len(x))  # a float would drop its gradient
         if isinstance(t, Tensor) and t.ndim > 0:
             if t.shape != x.shape[:1]:
                 raise InvalidArgument(
