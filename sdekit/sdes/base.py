@@ -163,6 +163,8 @@ class SDE(ABC):
         name = type(self).__name__
         if not isinstance(x, Tensor):
             raise InvalidType(f"{name}: x must be a tensor of shape (B, *event), got {describe(x)}")
+        if isinstance(t, Tensor) and t.ndim == 0 and t.requires_grad and x.ndim:
+            t = t.expand(len(x))  # a float would drop its gradient
         if isinstance(t, Tensor) and t.ndim > 0:
             if t.shape != x.shape[:1]:
                 raise InvalidArgument(
