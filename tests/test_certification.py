@@ -11,11 +11,19 @@ from subjects import sdes, solvers
 
 import sdekit as sk
 from sdekit.certification import check, exact, law, problems, references, table
+from sdekit.certification.run import prepare
 from sdekit.certification.subject import subject
 from sdekit.solvers import DDIM, Ancestral, DPMSolver, EulerMaruyama, GaussianSolver, Heun, Langevin, Solver, State
 from sdekit.types import exp, expm1, sqrt
 
 F64 = torch.float64
+
+
+def holds(measure, solver, sde):
+    """One measure of a certificate, alone."""
+    sampler, target, _ = check(solver, sde=sde)
+    for found in measure(prepare(sampler, target)):
+        assert found.passed is not False, found
 
 
 def read(solver, **declared):

@@ -15,7 +15,7 @@ from ..sdes import SDE, VPSDE, GaussianSDE
 from ..solvers import Solver
 from . import exact
 from .certificate import Certificate
-from .checks import CHECKS, FULL, QUICK, Case, generators
+from .checks import CHECKS, FULL, QUICK, Case, Effort, generators
 from .problems import F64, Gaussians, Impulses
 from .subject import Sampler, Subject, process
 from .subject import subject as read
@@ -55,11 +55,15 @@ def certify(
         solver, sde=sde, order=order, stochastic=stochastic, evaluations=evaluations, reference=reference, full=full
     )
     with _generators_kept():
-        draws = _draws(sampler, target)
-        affine = not sampler.adaptive and _is_affine(sampler, target, draws)
-        case = Case(sampler, target, FULL if full else QUICK, other, affine, draws)
+        case = prepare(sampler, target, other, FULL if full else QUICK)
         found = tuple(check for measure in CHECKS for check in measure(case))
     return Certificate(sampler.name, repr(target), found)
+
+
+def prepare(sampler: Subject, sde: GaussianSDE, reference: Subject | None = None, effort: Effort = QUICK) -> Case:
+    """What the checks are asked about: the sampler, and what a first look at it tells."""
+    draws = _draws(sampler, sde)
+    return Case(sampler, sde, effort, reference, not sampler.adaptive and _is_affine(sampler, sde, draws), draws)
 
 
 @contextmanager
