@@ -454,7 +454,7 @@ EXHIBITS = [
         "The flow is integrated in float32: 7e-3 nats.",
         "score_sde_pytorch, likelihood.py",
         Slip(log_likelihood, "x = x.detach().to(dtype)", "x = x.detach().to(torch.float32)"),
-        partial(test_likelihood.test_a_prior_with_the_data_s_moments_is_exact_for_gaussian_data),
+        partial(test_likelihood.test_mixtures_in_d_dimensions_to_a_millionth_of_a_nat, sk.EDMSDE(), 2),
     ),
     Exhibit(
         "D8",
