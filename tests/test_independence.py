@@ -1,0 +1,216 @@
+"""What a row may depend on: itself, its seed and its id. And what a call may change: nothing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from problems import mixture
+from subjects import solvers, stochastic_solvers
+
+import sdekit as sk
+from sdekit.solvers import DDIM, Ancestral
+
+ROWS = 1000
+SIZES = (1, 2, 3, 7, 16, 64, 1000)
+SHUFFLED = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))
+EASY = sk.ode.Dopri5(rtol=3e-2, atol=3e-2)
+
+
+def network(make, *args, **settings):
+    """A network whose first and last weights are random, the same ones at each call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = make(*args, **settings)
+        for parameter in net.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.05)
+    return net
+
+
+def mlp(sde=None):
+    """A float32 network wide enough for blocked matrix products."""
+    net = network(sk.networks.MLP, (3,), width=96, depth=1)
+    return sk.models.Parametrised(net, sde or sk.VPSDE(), sk.models.Epsilon())
+
+
+def unet():
+    """A float32 network of convolutions, group norms and attention."""
+    return sk.ddpm(network(sk.networks.UNet, 1, width=8, multipliers=(1, 2), attention=(1,)))
+
+
+def starts(*event, rows=ROWS):
+    return sk.KeyedNoise(1).normal((rows, *event), stream="start", dtype=torch.float32)
+
+
+def check_rows(run, x, sizes):
+    """Each tensor that ``run(x, ids)`` returns, one entry a row, is the same bits in any split, order and company."""
+    n = len(x)
+    everyone = run(x, torch.arange(n))
+    assert all(len(value) == n and not value.isnan().any() for value in everyone)
+    for size in sizes:
+        for order in (torch.arange(n), SHUFFLED[n > SHUFFLED]):
+            for ids in order[: 2 * size if size < 64 else size].split(size):
+                for alone, together in zip(run(x[ids], ids), everyone, strict=True):
+                    assert torch.equal(alone, together[ids]), f"a row differs in a split of {size}"
+    crowd, some = x[:64].clone(), torch.arange(min(n, 64))
+    crowd[1::2] *= 1e6
+    for alone, together in zip(run(crowd, some), everyone, strict=True):
+        assert torch.equal(alone[::2], together[some][::2]), "a row differs beside outliers"
+
+
+def sampled(model, solver, **settings):
+    """A run's samples, and a row's evaluations and error where the solver has them."""
+
+    def run(x, ids):
+        r = sk.sample(model, x_T=x, ids=ids, solver=solver, seed=7, per_sample=True, full=True, **settings)
+        return [v for v in (r.x, torch.as_tensor(r.nfe).expand(len(x)), r.error) if v is not None]
+
+    return run
+
+
+def filmed(model, solver, grid="log_snr", **settings):
+    """A run's states, side by side."""
+
+    def run(x, ids):
+        noise = sk.KeyedNoise(7, ids)
+        states = sk.trajectory(model, solver, x, grid, noise, per_sample=True, **settings)
+        return [torch.stack([state.x for state in states], 1).detach()]
+
+    return run
+
+
+def weighed(model, **settings):
+    """All that is known of a row's likelihood."""
+
+    def run(x, ids):
+        r = sk.log_likelihood(model, x, ids=ids, seed=7, per_sample=True, **settings)
+        return [v for v in (r.log_prob, r.trace_se, r.nfe, r.error) if v is not None]
+
+    return run
+
+
+def cheap(solver):
+    """The solver and its steps: an adaptive method at a tolerance that it reaches soon."""
+    if solver.evaluations is not None:
+        return {"solver": solver, "steps": 3}
+    return {"solver": replace(solver, method=EASY), "steps": 2}
+
+
+@pytest.mark.parametrize("solver", solvers())
+def test_a_sample_is_the_same_bits_in_any_split(solver):
+    """With its evaluations and its error, from given starts; the outliers are 1e6 times as large."""
+    rows, sizes = (ROWS, SIZES) if solver.evaluations is not None else (130, SIZES[:-1])
+    check_rows(sampled(mlp(), **cheap(solver)), starts(3, rows=rows), sizes)
+
+
+@pytest.mark.parametrize("solver", solvers())
+def test_a_trajectory_is_the_same_bits_in_any_split(solver):
+    """Every state of it; and its last one is the sample."""
+    x = starts(3, rows=130)
+    run = filmed(mlp(), **cheap(solver))
+    check_rows(run, x, (1, 7, 64))
+    ids = torch.arange(len(x))
+    assert torch.equal(run(x, ids)[0][:, -1], sampled(mlp(), **cheap(solver))(x, ids)[0])
+
+
+@pytest.mark.parametrize("source", [sk.KeyedNoise, sk.BrownianPath])
+def test_a_sample_from_the_prior_is_the_same_bits_in_any_split(source):
+    """Its start is a keyed draw, too; and another id is another sample."""
+
+    def run(x, ids):
+        return [sk.sample(mlp(), (len(ids), 3), solver=Ancestral(), steps=3, noise=source(7, ids), per_sample=True)]
+
+    x = starts(3, rows=130)
+    check_rows(run, x, (1, 7, 64))
+    assert not torch.equal(*(run(x, torch.tensor([i]))[0] for i in (0, 1)))
+
+
+@pytest.mark.parametrize("trace", ["exact", sk.Hutchinson(2), sk.Hutchinson(2, "normal")], ids=repr)
+@pytest.mark.parametrize("method", [EASY, sk.ode.Heun(3)], ids=repr)
+def test_a_likelihood_is_the_same_bits_in_any_split(method, trace):
+    """With its standard error, its evaluations and its account of the error."""
+    rows, sizes = (ROWS, SIZES) if method.evaluations and trace == "exact" else (130, (1, 2, 7, 64))
+    check_rows(weighed(mlp(), method=method, trace=trace), starts(3, rows=rows), sizes)
+
+
+@pytest.mark.parametrize("method", [EASY, sk.ode.RK4(2)], ids=repr)
+@pytest.mark.parametrize("way", [sk.encode, sk.decode])
+def test_a_latent_is_the_same_bits_in_any_split(way, method):
+    model = mlp()
+    check_rows(lambda x, ids: [way(model, x, method=method, per_sample=True, ids=ids)], starts(3, rows=130), (1, 7, 64))
+
+
+def test_images_of_a_unet_are_the_same_bits_in_any_split():
+    """Convolutions, group norms and attention; a sample, and a likelihood by Hutchinson's trace."""
+    x, model = starts(1, 8, 8, rows=70), unet()
+    check_rows(sampled(model, Ancestral(), steps=2), x, (1, 3, 64))
+    check_rows(weighed(model, method=sk.ode.Euler(1), trace=sk.Hutchinson(1)), x[:20], (1, 3))
+
+
+@pytest.fixture
+def threads():
+    """A function that sets torch's number of threads, until the end of the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("model", "event"), [(mlp, (3,)), (unet, (1, 8, 8))], ids=["mlp", "unet"])
+def test_one_thread_and_two_give_the_same_bits(model, event, threads):
+    """Samples, trajectories and likelihoods, of 64 rows and of one."""
+    x, model, ids = starts(*event, rows=64), model(), torch.arange(64)
+    runs = [filmed(model, Ancestral(), steps=2), weighed(model, method=EASY, trace=sk.Hutchinson(1))]
+    results = []
+    for n in (1, 2):
+        threads(n)
+        results.append([v for run in runs[: 1 + (event == (3,))] for v in run(x, ids)])
+    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+
+
+class Coupled(sk.models.ScoreModel):
+    """A model that looks at its whole batch."""
+
+    def __init__(self, model, how):
+        super().__init__()
+        self.model, self.how, self.sde = model, how, model.sde
+
+    def forward(self, x, t, **condition):
+        prediction = self.model(x, t, **condition)
+        return prediction.with_eps(prediction.eps + 1e-3 * self.how(x))
+
+
+def mean(x):
+    return x.mean(0).expand(x.shape)
+
+
+def draw(x):
+    generator = torch.Generator().manual_seed(len(x) + int(x[0].abs().sum() * 1e6))
+    return torch.randn(x.shape, generator=generator)
+
+
+@pytest.mark.parametrize("couple", [mean, draw])
+@pytest.mark.parametrize("run", [
+    lambda m: sampled(m, DDIM(), steps=3),
+    lambda m: filmed(m, DDIM(), steps=3),
+    lambda m: weighed(m, method=sk.ode.Heun(1)),
+], ids=["sample", "trajectory", "likelihood"])  # fmt: skip
+def test_a_model_that_couples_its_rows_is_found(run, couple):
+    """The negative controls: a batch mean, and draws of the batch."""
+    with pytest.raises(AssertionError, match="a row differs"):
+        check_rows(run(Coupled(mlp(), couple)), starts(3, rows=130), (1, 7, 64))
+
+
+def test_a_solver_that_couples_its_rows_is_found():
+    """Song et al.'s corrector takes norms over the batch."""
+    solver = sk.solvers.PredictorCorrector(corrector=sk.solvers.Langevin(step_size="batch"))
+    with pytest.raises(AssertionError, match="a row differs"):
+        check_rows(sampled(mlp(), solver, steps=3), starts(3, rows=130), (1, 7, 64))
+
+
+@pytest.mark.parametrize("solver", stochastic_solvers())
+def test_without_keyed_draws_a_row_depends_on_its_split(solver):
+    """A negative control: batch-wide draws."""
+    settings = {"solver": solver, "steps": 3, "x_T": torch.linspace(-1, 1, 12).reshape(6, 2), "seed": 11}
+    alone = {**settings, "x_T": settings["x_T"][3:]}
+    model = mixture(sk.VPSDE())
+    assert not torch.equal(sk.sample(model, **settings)[3:], sk.sample(model, **alone))
