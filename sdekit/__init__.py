@@ -2,7 +2,7 @@
 
 Processes (:mod:`sdekit.sdes`), models (:mod:`sdekit.models`), objectives (:mod:`sdekit.losses`), solvers
 (:mod:`sdekit.solvers`), ODE methods (:mod:`sdekit.ode`), guidance (:mod:`sdekit.guidance`), and around them
-``sample``, ``trajectory``, ``log_likelihood``, ``encode`` and ``decode``.
+``sample``, ``trajectory``, ``log_likelihood``, ``encode`` and ``decode``; ``certify`` measures a sampler.
 
 Data stand at t_min and noise at t_max; the batch comes first, with events of any shape; log-densities are in nats.
 """
@@ -36,17 +36,20 @@ from .sdes import (
 from .simulation import langevin, simulate
 
 if TYPE_CHECKING:
-    from . import data, metrics, plots, training
+    from . import certification, data, metrics, plots, training
+    from .certification import certify
 
 __version__ = "0.1.0"
 
-LAZY = ("data", "metrics", "plots", "training")
+LAZY = ("certification", "data", "metrics", "plots", "training")
 """Modules that load more than torch: imported when first asked for."""
 
 
 def __getattr__(name: str) -> Any:
     if name in LAZY:
         return import_module(f"{__name__}.{name}")
+    if name == "certify":
+        return import_module(f"{__name__}.certification").certify
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -72,6 +75,8 @@ __all__ = [
     "Samples",
     "SubVPSDE",
     "TableSDE",
+    "certification",
+    "certify",
     "data",
     "ddpm",
     "decode",

@@ -140,4 +140,4 @@ def check_ids_used(owner: str, ids: object, noise: object, per_sample: bool) -> 
             f"{owner}: ids must be left out where noise is given: it has its own, KeyedNoise(seed, ids)"
         )
     if ids is not None and not per_sample:
-        raise InvalidArgument(f"{owner}: ids need per_sample=True, got per_sample=False")
+        raise InvalidArgument(f"{owner}: ids need per_sample=True, or must be left out, got {describe(ids)}")

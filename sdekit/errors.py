@@ -8,10 +8,14 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+MOST = 10_000_000
+"""More levels, draws or components than this in one call are a slip: they would be held in memory at once."""
 
 
 class SDEKitError(Exception):
@@ -47,6 +51,10 @@ class NonFiniteError(SDEKitError, RuntimeError):
 
 class IntegrationError(SDEKitError, RuntimeError):
     """An adaptive integration that cannot reach its tolerance."""
+
+
+class CertificationFailed(SDEKitError, RuntimeError):
+    """A sampler that is not what it is declared to be."""
 
 
 class PriorWarning(UserWarning):
@@ -87,7 +95,11 @@ def number(
     """The value as a finite float within the bounds, or a named error."""
     if not _is(numbers.Real, value):
         raise InvalidType(f"{owner}: {name} must be a number, got {describe(value)}")
-    result = float(value)
+    given = ""
+    try:
+        result = float(value)
+    except OverflowError:  # a whole number beyond the floats
+        result, given = math.inf, describe(value)
     bounds = []
     ok = math.isfinite(result)
     checks: tuple[tuple[float | None, str, Callable[[float], bool]], ...] = (
@@ -102,17 +114,71 @@ def number(
             ok = ok and holds(bound)
     if not ok:
         wanted = " and ".join(["finite", *bounds])
-        raise kind(f"{owner}: {name} must be {wanted}, got {name}={result:g}")
+        raise kind(f"{owner}: {name} must be {wanted}, got {given or f'{name}={result:g}'}")
     return result
 
 
-def whole(owner: str, name: str, value: Any, *, at_least: int) -> int:
-    """The value as an int that is not below the bound, or a named error."""
+def whole(owner: str, name: str, value: Any, *, at_least: int, at_most: int = 2**63 - 1) -> int:
+    """The value as an int within the bounds, or a named error."""
     if not _is(numbers.Integral, value):
         raise InvalidType(f"{owner}: {name} must be a whole number, got {describe(value)}")
-    if int(value) < at_least:
-        raise InvalidArgument(f"{owner}: {name} must be at least {at_least}, got {name}={int(value)}")
-    return int(value)
+    result = int(value)
+    if not at_least <= result <= at_most:
+        most = "below 2^63" if at_most == 2**63 - 1 else f"at most {at_most}"
+        bound = f"at least {at_least}" if result < at_least else most
+        given = f"{name}={result}" if result.bit_length() <= 64 else describe(result)
+        raise InvalidArgument(f"{owner}: {name} must be {bound}, got {given}")
+    return result
+
+
+def flag(owner: str, name: str, value: Any) -> bool:
+    """The value where it is True or False, or a named error: a word that means no would count as yes."""
+    if type(value).__name__ not in ("bool", "bool_"):  # NumPy's, too
+        raise InvalidType(f"{owner}: {name} must be True or False, got {describe(value)}")
+    return bool(value)
+
+
+def function(owner: str, name: str, value: Any, call: str) -> Any:
+    """The value where it can be called, or an error that says how it will be."""
+    if not callable(value):
+        raise InvalidType(f"{owner}: {name} must be a callable {call}, got {describe(value)}")
+    return value
+
+
+def check_source(owner: str, noise: Any) -> None:
+    """Raises InvalidType unless the value can be asked for normals."""
+    if not hasattr(noise, "normal") or isinstance(noise, type):
+        raise InvalidType(f"{owner}: noise must be a source such as Noise(0), got {describe(noise)}")
+
+
+def real(owner: str, name: str, value: Any, shape: str = "(B, *event)") -> Tensor:
+    """The value where it is a tensor of a floating-point dtype, or a named error."""
+    if not isinstance(value, Tensor):
+        raise InvalidType(f"{owner}: {name} must be a tensor of shape {shape}, got {describe(value)}")
+    if not value.is_floating_point():
+        raise InvalidType(f"{owner}: {name} must be of a floating-point dtype, got {value.dtype}")
+    return value
+
+
+def sizes(owner: str, name: str, value: Any) -> tuple[int, ...]:
+    """The value as a shape (B, *event), or a named error."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or len(value) == 0:
+        raise InvalidType(f"{owner}: {name} must be (B, *event), a tuple of whole numbers, got {describe(value)}")
+    return tuple(whole(owner, f"{name}[{i}]", n, at_least=0) for i, n in enumerate(value))
+
+
+def floating(owner: str, name: str, value: Any) -> torch.dtype:
+    """The value where it is a floating-point dtype, or a named error."""
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        raise InvalidType(f"{owner}: {name} must be a floating-point torch.dtype, got {describe(value)}")
+    return value
+
+
+def file_path(owner: str, name: str, value: Any) -> Path:
+    """The value as a path, or a named error."""
+    if not isinstance(value, (str, Path)):
+        raise InvalidType(f"{owner}: {name} must be a path, got {describe(value)}")
+    return Path(value)
 
 
 def one_of(owner: str, name: str, value: Any, choices: Iterable[str]) -> str:
@@ -127,14 +193,10 @@ def one_of(owner: str, name: str, value: Any, choices: Iterable[str]) -> str:
 
 def batch(owner: str, name: str, x: Any) -> Tensor:
     """The value where it is a finite floating-point tensor with a batch dimension, or a named error."""
-    if not isinstance(x, Tensor):
-        raise InvalidType(f"{owner}: {name} must be a tensor of shape (B, *event), got {describe(x)}")
-    if not x.is_floating_point():
-        raise InvalidType(f"{owner}: {name} must be of a floating-point dtype, got {x.dtype}")
-    if x.ndim == 0:
+    if real(owner, name, x).ndim == 0:
         raise InvalidArgument(f"{owner}: {name} must be of shape (B, *event), got a tensor of shape ()")
     finite_rows(owner, name, x, InvalidArgument)
-    return x
+    return x  # type: ignore[no-any-return]
 
 
 def finite_rows(owner: str, name: str, x: Tensor, kind: type[SDEKitError] = NonFiniteError) -> None:
@@ -170,5 +232,10 @@ def describe(value: Any) -> str:
     """A short name for a wrong value, for messages."""
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
-    text = repr(value)
+    if isinstance(value, int) and value.bit_length() > 128:  # python refuses to print one that is long enough
+        return f"an int of {value.bit_length()} bits"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # whatever a stranger's repr may raise
+        text = "without a repr"
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from .errors import InvalidType, ScheduleError, UnsupportedCombination, describe, number, one_of, whole
+from .errors import MOST, InvalidType, ScheduleError, UnsupportedCombination, describe, flag, number, one_of, whole
 from .sdes.base import EDGE, SDE, GaussianSDE, Level
 from .sdes.table import table
 from .sdes.tables import SPACINGS, spaced
@@ -27,7 +27,8 @@ def uniform(sde: SDE, steps: int) -> Tensor:
 
     t_i = t_max + i / steps (t_min - t_max).  (Song et al. 2021, appendix D, arXiv:2011.13456.)
     """
-    n = whole("uniform", "steps", steps, at_least=0)
+    n = whole("uniform", "steps", steps, at_least=0, at_most=MOST)
+    _process("uniform", sde)
     i = torch.arange(n + 1, dtype=torch.float64)
     # one rounding, of the quotient: times that are whole numbers come out whole
     return _ended(sde, (sde.t_max * (n - i) + sde.t_min * i) / max(n, 1))
@@ -63,6 +64,7 @@ def quadratic(sde: SDE, steps: int) -> Tensor:
     sqrt(t_i) = sqrt(t_max) + i / steps (sqrt(t_min) - sqrt(t_max)).  (Song et al. 2021 (DDIM), appendix D.2,
     arXiv:2010.02502; Lu et al. 2022, appendix E.)  On a table, DDIM's own is ``"quadratic_leading"``.
     """
+    _process("quadratic", sde)
     high, low = sde.t_max**0.5, sde.t_min**0.5
     return _ended(sde, (high + _fractions("quadratic", steps) * (low - high)) ** 2)
 
@@ -74,9 +76,10 @@ NAMES: dict[str, Grid] = {"uniform": uniform, "log_snr": log_snr, "karras": karr
 def _of_table(spacing: str) -> Grid:
     def grid(sde: SDE, steps: int) -> Tensor:
         process = table(f"grid: {spacing!r}", sde)
+        steps = whole(spacing, "steps", steps, at_least=0, at_most=len(process.times) - 1)
         return process.times[spaced(len(process.times), steps + 1, spacing)].flip(0)
 
-    grid.__name__ = spacing
+    grid.__name__ = grid.__qualname__ = spacing
     grid.__doc__ = f"The times of a table that ``sdekit.sdes.tables`` spaces so: {SPACINGS[spacing].__doc__}"
     return grid
 
@@ -105,13 +108,14 @@ def levels(
     Raises ScheduleError for times that do not decrease or leave the domain, and InvalidArgument for ``steps`` below 1
     or one that the times contradict.
     """
-    clean = sde.clean() if denoise else None
+    _process("grid", sde)
+    clean = sde.clean() if flag("grid", "denoise", denoise) else None
     if denoise and clean is None:
         raise UnsupportedCombination(
             f"{type(sde).__name__}: denoise=True needs a process with alpha and sigma (a GaussianSDE), else False"
         )
     if steps is not None:
-        steps = whole("grid", "steps", steps, at_least=1)
+        steps = whole("grid", "steps", steps, at_least=1, at_most=MOST)
     if isinstance(grid, str) or callable(grid):
         if steps is None:
             raise InvalidType("grid: steps must be given with a named grid or a grid function, got steps=None")
@@ -134,16 +138,18 @@ def levels(
 
 def check_times(sde: SDE, times: Tensor | Sequence[float]) -> Tensor:
     """The times as (N,) float64 where they are finite, strictly decreasing and within the domain; else an error."""
+    _process("grid", sde)
+    given = times
     if not isinstance(times, Tensor):
         try:
             times = torch.tensor(times, dtype=torch.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise InvalidType(
                 f"grid: grid must be a name ({', '.join(NAMES)}), a function (sde, steps) -> times, or times, "
                 f"got {describe(times)}"
             ) from error
     if times.ndim != 1 or len(times) == 0 or times.dtype == torch.bool or times.is_complex():
-        raise InvalidType(f"grid: times must be real, of shape (N,) with N >= 1, got {describe(times)}")
+        raise InvalidType(f"grid: times must be real, of shape (N,) with N >= 1, got {describe(given)}")
     t = times.detach().to(device="cpu", dtype=torch.float64)
     if not bool(torch.isfinite(t).all()):
         raise ScheduleError(f"grid: times must be finite, got {t.tolist()[:8]}")
@@ -167,14 +173,20 @@ def check_times(sde: SDE, times: Tensor | Sequence[float]) -> Tensor:
 
 
 def _fractions(owner: str, steps: int) -> Tensor:
-    steps = whole(owner, "steps", steps, at_least=0)
+    steps = whole(owner, "steps", steps, at_least=0, at_most=MOST)
     return torch.linspace(0.0, 1.0, steps + 1, dtype=torch.float64) if steps else torch.zeros(1, dtype=torch.float64)
+
+
+def _process(owner: str, sde: SDE) -> None:
+    if not isinstance(sde, SDE):
+        raise InvalidType(f"{owner}: sde must be a process such as VPSDE(), got {describe(sde)}")
 
 
 def _gaussian(name: str, sde: SDE) -> GaussianSDE:
     if not isinstance(sde, GaussianSDE):
         raise UnsupportedCombination(
-            f"grid: {name!r} needs a GaussianSDE (with alpha and sigma), got {type(sde).__name__}; try 'uniform'"
+            f"grid: {name!r} needs a GaussianSDE (an sde with alpha and sigma), "
+            f"got {type(sde).__name__ if isinstance(sde, SDE) else describe(sde)}; try 'uniform'"
         )
     return sde
 

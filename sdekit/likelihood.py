@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .chunks import Chunk, Chunks, check_ids_used, keyed
-from .errors import InvalidArgument, InvalidType, batch, describe, finite_rows, number, one_of, whole
+from .errors import InvalidArgument, InvalidType, batch, describe, finite_rows, flag, floating, number, one_of, whole
 from .models.base import ScoreModel, check_condition, check_model, evaluating
 from .noise import KeyedNoise, check_noise
 from .ode.adaptive import Dopri5
@@ -176,9 +176,10 @@ def log_likelihood(
     trace = _trace(trace)
     if prior is not None and not callable(prior):
         raise InvalidType(f"log_likelihood: prior must be a log-density, (B, *event) -> (B,), got {describe(prior)}")
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise InvalidType(f"log_likelihood: dtype must be a floating-point torch.dtype, got {describe(dtype)}")
-    check_ids_used("log_likelihood", ids, noise, per_sample)
+    dtype = floating("log_likelihood", "dtype", dtype)
+    check_ids_used("log_likelihood", ids, noise, flag("log_likelihood", "per_sample", per_sample))
+    if per_sample and noise is not None:
+        keyed("log_likelihood", noise)
     noise = KeyedNoise(seed, ids) if noise is None else noise
     check_noise("log_likelihood", noise, len(x))
     check_condition("log_likelihood", model, len(x))
@@ -296,7 +297,7 @@ def _transport(
 ) -> Tensor:
     check_model(owner, model)
     x = batch(owner, name, x)
-    check_ids_used(owner, ids, None, per_sample)
+    check_ids_used(owner, ids, None, flag(owner, "per_sample", per_sample))
     source = KeyedNoise(0, ids)
     check_noise(owner, source, len(x))
     check_condition(owner, model, len(x))
@@ -325,10 +326,12 @@ def _advance(model: ScoreModel, method: ODEMethod, x: Tensor, t: float, s: float
 
 def _method(owner: str, method: ODEMethod | None, tol: str | float | None) -> ODEMethod:
     if method is not None:
-        if tol is not None:
-            raise InvalidArgument(f"{owner}: tol must be left out where a method is given, got {tol!r} with {method!r}")
         if not isinstance(method, ODEMethod):
             raise InvalidType(f"{owner}: method must be one such as ode.Dopri5(), got {describe(method)}")
+        if tol is not None:
+            raise InvalidArgument(
+                f"{owner}: tol must be left out where a method is given, got {describe(tol)} with {method!r}"
+            )
         return method
     if tol is None or isinstance(tol, str):
         tol = TOLERANCES[one_of(owner, "tol", tol or "default", TOLERANCES)]

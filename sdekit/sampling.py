@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import errors
 from .chunks import CHUNK, Chunk, Chunks, Keyed, check_ids_used, keyed
-from .errors import InvalidArgument, InvalidType, describe, whole
+from .errors import InvalidArgument
 from .grids import Grid, levels
 from .models.base import ScoreModel, check_condition, check_model, evaluating
 from .models.wrappers import Counted
@@ -47,13 +47,13 @@ def trajectory(
     Example: ``frames = [state.x for state in trajectory(model, DDIM(), x_T, "log_snr", Noise(0), steps=50)]``.
     """
     check_model("trajectory", model)
-    check_solver(solver).check(model)
+    check_solver("trajectory", solver).check(model)
     check_noise("trajectory", noise)
     run = levels(model.sde, grid, steps, denoise=denoise)
     x_T = errors.batch("trajectory", "x_T", x_T)
     check_noise("trajectory", noise, len(x_T))
     check_condition("trajectory", model, len(x_T))
-    if per_sample:
+    if errors.flag("trajectory", "per_sample", per_sample):
         return _evaluated(model, _steps_in_chunks(model, solver, x_T, run, keyed("trajectory", noise)))
     return _evaluated(model, _steps(model, solver, x_T, run, noise))
 
@@ -183,9 +183,10 @@ def sample(
     check_model("sample", model)
     if solver is None:
         solver = DPMSolver() if isinstance(model.sde, GaussianSDE) else EulerMaruyama()
-    check_solver(solver).check(model)
-    if denoise is None:
-        denoise = model.sde.clean() is not None
+    check_solver("sample", solver).check(model)
+    for name, value in (("per_sample", per_sample), ("progress", progress), ("full", full)):
+        errors.flag("sample", name, value)
+    denoise = model.sde.clean() is not None if denoise is None else errors.flag("sample", "denoise", denoise)
     if steps is None and (isinstance(grid, str) or callable(grid)):
         steps = 50 if solver.evaluations is not None else 1 + denoise
     if isinstance(grid, str) and grid == "log_snr" and not isinstance(model.sde, GaussianSDE):
@@ -198,12 +199,12 @@ def sample(
     if x_T is None:
         shape = _check_shape(shape)
         prior = model.sde.prior_at(float(run[0].t))
-        dtype = model.dtype if dtype is None else _check_dtype(dtype)
+        dtype = model.dtype if dtype is None else errors.floating("sample", "dtype", dtype)
     else:
         x_T = errors.batch("sample", "x_T", x_T)
         if shape is not None and _check_shape(shape) != tuple(x_T.shape):
             raise InvalidArgument(f"sample: shape must be left out where x_T is given, got {tuple(shape)}")
-        x_T = x_T.to(device=place, dtype=x_T.dtype if dtype is None else _check_dtype(dtype))
+        x_T = x_T.to(device=place, dtype=x_T.dtype if dtype is None else errors.floating("sample", "dtype", dtype))
         shape, dtype, prior = tuple(x_T.shape), x_T.dtype, model.sde.prior
     check_condition("sample", model, shape[0])
     if noise is None:
@@ -266,15 +267,7 @@ def _chunked(
 def _check_shape(shape: Any) -> tuple[int, ...]:
     if shape is None:
         raise InvalidArgument("sample: shape (B, *event) or x_T must be given, got neither")
-    if isinstance(shape, (str, bytes)) or not isinstance(shape, Sequence) or len(shape) == 0:
-        raise InvalidType(f"sample: shape must be (B, *event), a tuple of whole numbers, got {describe(shape)}")
-    return tuple(whole("sample", f"shape[{i}]", n, at_least=0) for i, n in enumerate(shape))
-
-
-def _check_dtype(dtype: Any) -> torch.dtype:
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise InvalidType(f"sample: dtype must be a floating-point torch.dtype, got {describe(dtype)}")
-    return dtype
+    return errors.sizes("sample", "shape", shape)
 
 
 def _check_device(model: ScoreModel, device: Device, x_T: Tensor | None) -> torch.device:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import errors
-from .errors import InvalidType, describe, number, whole
+from .errors import InvalidType, describe, flag, number, whole
 from .grids import Grid, levels
 from .models.base import check_output
 from .noise import Noise, check_noise
@@ -47,8 +47,7 @@ def simulate(
         raise InvalidType(f"simulate: sde must be a process such as VPSDE(), got {describe(sde)}")
     if grid is None:
         grid = "log_snr" if isinstance(sde, GaussianSDE) else "uniform"
-    if clean is None:
-        clean = sde.clean() is not None
+    clean = sde.clean() is not None if clean is None else flag("simulate", "clean", clean)
     run = levels(sde, grid, steps, denoise=clean)[::-1]
     x0 = errors.batch("simulate", "x0", x0)
     check_noise("simulate", noise, len(x0))

@@ -7,6 +7,7 @@ A schedule value is a python float where the time is one number for the whole ba
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -83,9 +84,16 @@ def schedule(method: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Time], T
     returned in its dtype, so that a float32 time loses nothing but the last rounding.
     """
 
+    name = inspect.getfullargspec(method).args[1]
+
     @functools.wraps(method)
-    def of_any_time(self: Any, t: Time) -> Tensor:
+    def of_any_time(self: Any, *given: Time, **named: Time) -> Tensor:
+        if len(given) + len(named) != 1 or not named.keys() <= {name}:
+            return method(self, *given, **named)  # type: ignore[arg-type]  # Python's own error
+        t = given[0] if given else named[name]
         if not isinstance(t, Tensor):
+            if isinstance(t, (bool, type)) or not hasattr(t, "__float__"):
+                raise TypeError(f"{type(self).__name__}: {name} must be a number or a tensor of numbers, got {t!r}")
             t = torch.tensor(t, dtype=torch.float64)
         if t.dtype == torch.float64:
             return method(self, t)

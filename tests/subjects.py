@@ -1,49 +1,18 @@
 """The subjects of the contract suites: every concrete class that the package exports, so that a new one is tested by
 existing."""
 
-import inspect
-
 import pytest
 
 import sdekit as sk
+from sdekit.certification import catalogue
 from sdekit.models import parametrisations as rows
 
-
-def vp_rate(t):
-    """VP's f(t)."""
-    return -0.5 * (0.1 + 19.9 * t)
-
-
-def vp_diffusion(t):
-    """VP's g(t)."""
-    return (0.1 + 19.9 * t) ** 0.5
-
-
-EXTRA = {
-    sk.solvers.Ancestral: [{"variance": "upper"}],
-    sk.solvers.DDIM: [{"eta": 0.5}, {"eta": 1.0}],
-    sk.sdes.DiscreteVPSDE: [{"betas": sk.sdes.tables.cosine(40, max_beta=0.9)}],
-    sk.solvers.DPMSolver: [{"order": 1}],
-    sk.solvers.Heun: [{"churn": 0.1, "churn_noise": 1.003}],
-    sk.models.PosteriorMean: [{"residual": True}],
-    sk.solvers.ProbabilityFlow: [{"method": sk.ode.RK4()}],
-}
-"""Settings beside the defaults, by class."""
-
-OWN = {
-    sk.solvers.AnnealedLangevin: [{"rate": 0.2, "steps": 5}],
-    sk.sdes.DiscreteVESDE: [
-        {"sigmas": sk.sdes.tables.geometric(30, 0.01, 50.0)}
-    ],  # NCSN's own end at sigma = 1 is no prior
-    sk.sdes.LinearSDE: [{"f": vp_rate, "g": vp_diffusion}],
-}
-"""Settings in place of the defaults: where there are none, or where they would take a test too long."""
+EXTRA = {**catalogue.EXTRA, sk.models.PosteriorMean: [{"residual": True}]}
+"""Settings beside the defaults, by class: the catalogue's of what is certified, and more."""
 
 
 def _instances(module, base):
-    classes = [getattr(module, name) for name in module.__all__]
-    concrete = [c for c in classes if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)]
-    found = [c(**settings) for c in concrete for settings in (*OWN.get(c, [{}]), *EXTRA.get(c, []))]
+    found = list(catalogue.instances(module, base, EXTRA))
     assert found, f"no subject of {base.__name__} in {module.__name__}"
     return [pytest.param(subject, id=repr(subject)) for subject in found]
 

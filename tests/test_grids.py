@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from published import log_ratio
 from subjects import grids as every_grid
 from subjects import sdes
 
 import sdekit as sk
 from sdekit import grids
+from sdekit.certification.published import log_ratio
 from sdekit.errors import InvalidArgument, InvalidType, ScheduleError, UnsupportedCombination
 
 F64 = torch.float64

@@ -18,8 +18,8 @@ ORDER = [
     {"models", "grids"},
     {"losses", "solvers", "chunks"},
     {"sampling", "simulation", "likelihood", "guidance", "presets"},
-    {"tuning", "metrics", "data"},
-    {"certification", "training", "plots"},
+    {"tuning", "metrics", "data", "plots"},
+    {"certification", "training"},
     {"cli"},
 ]
 LAYER = {name: i for i, names in enumerate(ORDER) for name in names}

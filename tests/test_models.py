@@ -780,7 +780,11 @@ def mixture(weights=(1.0, 1.0), means=((0.0, 0.0), (1.0, 1.0)), covariances=1.0)
         ),
         (lambda: mixture()(torch.zeros(3, 3), 0.5), InvalidArgument, "x must be of shape (B, *(2,)), got (3, 3)"),
         (lambda: mixture().log_prob(torch.zeros(2), 0.5), InvalidArgument, "x must be of shape (B, *(2,)), got (2,)"),
-        (lambda: mixture()(torch.zeros(3, 2), 0.5, y=1), InvalidArgument, "takes no condition, got y"),
+        (
+            lambda: mixture()(torch.zeros(3, 2), 0.5, y=1),
+            InvalidArgument,
+            "condition must be empty, got y",
+        ),
     ],
 )
 def test_a_mixture_that_is_none_is_named(make, kind, said):

@@ -150,7 +150,7 @@ def test_the_look_ends_with_its_block_also_by_an_exception():
 
 def test_a_picture_that_cannot_be_drawn_leaves_the_settings():
     """The autouse fixture compares them all."""
-    with pytest.raises(ValueError, match="could not convert"):
+    with pytest.raises(TypeError, match="curves must hold lists of numbers"):
         plots.loss_curves({"a": ["no number"]})
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from published import rates
 from subjects import sdes
 from torch.distributions import Normal
 
 import sdekit as sk
+from sdekit.certification.published import rates
 from sdekit.errors import InvalidArgument, InvalidType, ScheduleError, UnsupportedCombination
 from sdekit.sdes import NormalPrior
 from sdekit.types import schedule

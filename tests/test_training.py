@@ -701,7 +701,7 @@ def test_bad_arguments_are_named(tmp_path):
         (
             (model, points(), settings),
             {"out": tmp_path, "resume": True, "force": True},
-            "resume and force exclude each other",
+            "resume and force must not both be True",
         ),
         ((model, points(), settings), {"out": __file__}, "out must be a directory"),
         ((model, points(), settings), {"out": Path(__file__).parent}, "out must be empty"),

@@ -27,7 +27,10 @@ class Folder:
         self.path = path
         if path.exists() and not path.is_dir():
             raise InvalidArgument(f"--out: must be a directory, got the file {path}")
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidArgument(f"--out: must be a directory that can be made, got {path}: {error}") from error
         mark = path / MARK
         if mark.exists():
             for name in mark.read_text().splitlines():

@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..errors import SDEKitError
-from . import demo, info
+from . import certify, demo, info
 
-COMMANDS = {"demo": demo, "info": info}
+COMMANDS = {"demo": demo, "certify": certify, "info": info}
 """The commands: modules with HELP, configure(parser) and run(args); they import what is heavy when they run."""
 
 
@@ -28,6 +28,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends with code 2."""
+        message = message if len(message) <= 300 else f"{message[:297]}..."
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 

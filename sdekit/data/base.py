@@ -7,7 +7,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from ..errors import SDEKitError, batch, number
+from ..errors import SDEKitError, batch, check_source, number
 from ..types import NoiseSource
 
 
@@ -37,6 +37,7 @@ def dequantise(x: Tensor, bin_width: float, noise: NoiseSource) -> Tensor:
     coordinate: a normal, through its distribution function.
     """
     x = batch("dequantise", "x", x)
+    check_source("dequantise", noise)
     return spread(x, number("dequantise", "bin_width", bin_width, above=0.0), noise)
 
 

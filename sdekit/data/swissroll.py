@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, number, whole
+from ..errors import MOST, InvalidArgument, batch, number, whole
+from ..models.base import gaussian
 from ..models.mixture import GaussianMixture
 from ..sdes.base import SDE
 from .base import sklearn_datasets
@@ -26,7 +27,7 @@ def swiss_roll(n: int, seed: int = 0, noise: float = 0.5) -> Tensor:
 
     Raises MissingExtra where scikit-learn is not installed.
     """
-    n = whole("swiss_roll", "n", n, at_least=1)
+    n = whole("swiss_roll", "n", n, at_least=1, at_most=MOST)
     seed = whole("swiss_roll", "seed", seed, at_least=0)
     if seed >= 2**32:
         raise InvalidArgument(f"swiss_roll: seed must be below 2^32, scikit-learn's bound, got seed={seed}")
@@ -42,7 +43,8 @@ def swiss_roll_density(sde: SDE, noise: float = 0.5, components: int = 1000) -> 
     p(x) = (1 / 3 pi) int N(x; r (cos r, sin r), noise^2 I) dr over the roll, standardised, by the midpoint rule.
     """
     noise = number("swiss_roll_density", "noise", noise, above=0.0)
-    components = whole("swiss_roll_density", "components", components, at_least=1)
+    components = whole("swiss_roll_density", "components", components, at_least=1, at_most=MOST)
+    sde = gaussian("swiss_roll_density", sde)
     r = START + (END - START) * (torch.arange(components, dtype=torch.float64) + 0.5) / components
     mean, std = _moments(noise)
     centres = (torch.stack([r * r.cos(), r * r.sin()], 1) - mean) / std
@@ -52,7 +54,10 @@ def swiss_roll_density(sde: SDE, noise: float = 0.5, components: int = 1000) -> 
 
 def roll_position(x: Tensor, noise: float = 0.5) -> Tensor:
     """How far along the roll each standardised point lies, 0 at its inner and 1 at its outer end: (B, 2) -> (B,)."""
-    mean, std = _moments(noise)
+    x = batch("roll_position", "x", x)
+    if x.shape[1:] != (2,):
+        raise InvalidArgument(f"roll_position: x must be of shape (B, 2), got {tuple(x.shape)}")
+    mean, std = _moments(number("roll_position", "noise", noise, at_least=0.0))
     radius = (x.to(torch.float64) * std + mean).norm(dim=1)
     along: Tensor = (radius - START) / (END - START)
     return along.clamp(0.0, 1.0)

@@ -15,6 +15,7 @@ from ..errors import (
     NonFiniteError,
     UnsupportedCombination,
     batch,
+    check_source,
     describe,
     number,
     one_of,
@@ -73,8 +74,7 @@ class Objective(ABC):
         """
         owner = type(self).__name__
         check_model(owner, model)
-        if not hasattr(noise, "normal") or isinstance(noise, type):
-            raise InvalidType(f"{owner}: noise must be a source such as Noise(0), got {describe(noise)}")
+        check_source(owner, noise)
         if not len(batch(owner, "x0", x0)):
             raise InvalidArgument(f"{owner}: x0 must hold at least one row, got none: no rows have no mean")
         value = self.per_sample(model, x0, noise, **condition).mean()

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import InvalidArgument, InvalidType, describe, number
-from ..models.base import ScoreModel
+from ..errors import InvalidArgument, InvalidType, batch, check_source, describe, number
+from ..models.base import ScoreModel, check_model
 from ..types import NoiseSource
 
 
@@ -50,6 +50,10 @@ class ConditionDropout:
 
     def __call__(self, model: ScoreModel, x0: Tensor, noise: NoiseSource, **condition: Any) -> Tensor:
         """The loss of a batch x0, (B, *event), as a scalar tensor."""
+        check_model("ConditionDropout", model)
+        check_source("ConditionDropout", noise)
+        if not len(batch("ConditionDropout", "x0", x0)):
+            raise InvalidArgument("ConditionDropout: x0 must hold at least one row, got none")
         return self.loss(model, x0, noise, **self.dropped(x0, noise, condition))
 
     @property

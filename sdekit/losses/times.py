@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ..errors import UnsupportedCombination, number
+from ..errors import MOST, InvalidType, UnsupportedCombination, check_source, describe, number, whole
 from ..models.base import gaussian
 from ..sdes.base import SDE
 from ..types import Device, NoiseSource
@@ -23,7 +23,7 @@ Times: TypeAlias = Callable[[SDE, int, NoiseSource, Device], tuple[Tensor, Tenso
 
 def uniform(sde: SDE, n: int, noise: NoiseSource, device: Device = None) -> tuple[Tensor, float]:
     """Independent times, uniform on [t_min, t_max]: (n,) in float64.  (Song et al. 2021, eq. 7, arXiv:2011.13456.)"""
-    return sde.time_of(noise.uniform(n, stream="times", device=device)), 1.0
+    return _asked("uniform", sde, n, noise).time_of(noise.uniform(n, stream="times", device=device)), 1.0
 
 
 def stratified(sde: SDE, n: int, noise: NoiseSource, device: Device = None) -> tuple[Tensor, float]:
@@ -32,7 +32,7 @@ def stratified(sde: SDE, n: int, noise: NoiseSource, device: Device = None) -> t
     Each row's time is uniform, their average over the batch far less noisy than of independent times.
     (Kingma et al. 2021, appendix I.1, arXiv:2107.00630.)
     """
-    return sde.time_of(_parts(n, noise, device)), 1.0
+    return _asked("stratified", sde, n, noise).time_of(_parts(n, noise, device)), 1.0
 
 
 def importance(sde: SDE, n: int, noise: NoiseSource, device: Device = None) -> tuple[Tensor, Tensor]:
@@ -45,7 +45,7 @@ def importance(sde: SDE, n: int, noise: NoiseSource, device: Device = None) -> t
     Song et al. 2021b, section 4 (arXiv:2101.09258); Huang et al. 2021 (arXiv:2106.02808). A process without alpha and
     sigma raises UnsupportedCombination.
     """
-    sde = gaussian("importance", sde)
+    sde = gaussian("importance", _asked("importance", sde, n, noise))
     ends = sde.log_snr(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
     most, least = ends.tolist()
     t = sde.time_at(most + (least - most) * _parts(n, noise, device))
@@ -69,8 +69,9 @@ class LogNormal:
 
     def __call__(self, sde: SDE, n: int, noise: NoiseSource, device: Device = None) -> tuple[Tensor, float]:
         """The times, (n,) in float64, and 1."""
+        sde = gaussian("LogNormal", _asked("LogNormal", sde, n, noise))
         z = noise.normal((n,), stream="times", dtype=torch.float64, device=device)
-        return gaussian("LogNormal", sde).time_at(-2 * (self.mean + self.std * z)), 1.0
+        return sde.time_at(-2 * (self.mean + self.std * z)), 1.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class LogitNormal:
 
     def __call__(self, sde: SDE, n: int, noise: NoiseSource, device: Device = None) -> tuple[Tensor, float]:
         """The times, (n,) in float64, and 1."""
+        _asked("LogitNormal", sde, n, noise)
         z = noise.normal((n,), stream="times", dtype=torch.float64, device=device)
         return sde.time_of(torch.sigmoid(self.mean + self.std * z)), 1.0
 
@@ -102,10 +104,11 @@ def noise_levels(sde: SDE, n: int, noise: NoiseSource, device: Device = None) ->
 
     A process without alpha and sigma, or without ``times`` of two levels or more, raises UnsupportedCombination.
     """
+    _asked("noise_levels", sde, n, noise)
     table: Any = getattr(sde, "times", ())
     if len(table) < 2:
         raise UnsupportedCombination(
-            f"noise_levels: the process must have a table of at least two times, got {type(sde).__name__}"
+            f"noise_levels: the process must have a table of at least two times, got {type(sde).__name__} as sde"
         )
     sde = gaussian("noise_levels", sde)
     u = noise.uniform(n, stream="times", device=device)
@@ -117,6 +120,15 @@ def noise_levels(sde: SDE, n: int, noise: NoiseSource, device: Device = None) ->
     c = torch.lerp(share[low], share[low + 1], within)
     t = sde.time_at(torch.logit(c.square()))
     return torch.minimum(torch.maximum(t, table[low]), table[low + 1]), 1.0
+
+
+def _asked(owner: str, sde: SDE, n: int, noise: NoiseSource) -> SDE:
+    """The process, where a density can be asked for n times on it; else a named error."""
+    if not isinstance(sde, SDE):
+        raise InvalidType(f"{owner}: sde must be a process such as VPSDE(), got {describe(sde)}")
+    whole(owner, "n", n, at_least=0, at_most=MOST)
+    check_source(owner, noise)
+    return sde
 
 
 def _parts(n: int, noise: NoiseSource, device: Device) -> Tensor:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, InvalidType, UnsupportedCombination, batch, describe, number, one_of
+from ..errors import (
+    InvalidArgument,
+    InvalidType,
+    UnsupportedCombination,
+    batch,
+    check_source,
+    describe,
+    flag,
+    number,
+    one_of,
+)
 from ..models.base import GaussianPrediction, ScoreModel, check_model
 from ..models.variances import log_lower, log_upper
 from ..sdes.base import GaussianLevel
@@ -71,8 +82,12 @@ class VariationalBound:
             one_of(owner, "times", self.times, ("uniform", "stratified"))
         if self.decoder_bin is not None:
             number(owner, "decoder_bin", self.decoder_bin, above=0.0)
-        low, high = self.decoder_ends
+        ends = self.decoder_ends
+        if not isinstance(ends, Sequence) or isinstance(ends, str) or len(ends) != 2:
+            raise InvalidType(f"{owner}: decoder_ends must be two numbers, the lower one first, got {describe(ends)}")
+        low, high = ends
         number(owner, "decoder_ends[1]", high, above=number(owner, "decoder_ends[0]", low))
+        flag(owner, "detach_mean", self.detach_mean)
         one_of(owner, "reduction", self.reduction, ("mean", "sum"))
 
     def __call__(self, model: ScoreModel, x0: Tensor, noise: NoiseSource, **condition: Any) -> Tensor:
@@ -102,9 +117,10 @@ class VariationalBound:
         check_model(owner, model)
         table(owner, model.sde)
         if self.variance == "learned" and not model.has_variance:
-            raise UnsupportedCombination(f"{owner}: variance='learned' needs a model with a variance, got {model}")
-        if not hasattr(noise, "normal") or isinstance(noise, type):
-            raise InvalidType(f"{owner}: noise must be a source such as Noise(0), got {describe(noise)}")
+            raise UnsupportedCombination(
+                f"{owner}: variance='learned' needs a model with a variance, got {type(model).__name__}"
+            )
+        check_source(owner, noise)
         if not len(batch(owner, "x0", x0)):
             raise InvalidArgument(f"{owner}: x0 must hold at least one row, got none: no rows have no mean")
         if self.decoder_bin is not None:
@@ -114,7 +130,7 @@ class VariationalBound:
             if not bool((inside & ((place - place.round()).abs() < 1e-3)).all()):
                 raise InvalidArgument(
                     f"{owner}: x0 must hold levels {self.decoder_bin:g} apart from {low:g} to {high:g} for the "
-                    "discretised decoder; data that are not discrete need decoder_bin=None"
+                    "discretised decoder, got others; data that are not discrete need decoder_bin=None"
                 )
 
     def _prior(self, sde: TableSDE, x0: Tensor) -> Tensor:

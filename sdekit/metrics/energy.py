@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, batch, whole
+from ..errors import MOST, InvalidArgument, batch, whole
 from ..noise import Noise
 
 CHUNK = 1024
@@ -61,7 +61,10 @@ def noise_floor(
         raise InvalidArgument(
             f"noise_floor: real and reference must have events of one size, got {x.shape[1]} and {y.shape[1]}"
         )
-    n, repeats = whole("noise_floor", "n", n, at_least=2), whole("noise_floor", "repeats", repeats, at_least=2)
+    n, repeats = (
+        whole("noise_floor", "n", n, at_least=2),
+        whole("noise_floor", "repeats", repeats, at_least=2, at_most=MOST),
+    )
     if n > len(x):
         raise InvalidArgument(f"noise_floor: n must be at most the {len(x)} rows of real, got n={n}")
     y = y.to(x.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self, TypeAlias
 
@@ -213,6 +213,9 @@ class Given(ScoreModel):
 
     def __init__(self, model: ScoreModel, condition: dict[str, Any]):
         super().__init__()
+        check_model("Given", model)
+        if not isinstance(condition, Mapping):
+            raise InvalidType(f"Given: condition must be values by name, got {describe(condition)}")
         self.model = model
         self.sde = model.sde
         self.evaluations = model.evaluations
@@ -284,6 +287,8 @@ def gaussian_level(owner: str, sde: GaussianSDE, t: Time | Level, x: Tensor) -> 
     """The level at which a model of a Gaussian process is asked, aligned with x; or a named error."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise InvalidType(f"{owner}: x must be a floating-point tensor of shape (B, *event), got {describe(x)}")
+    if x.ndim == 0:
+        raise InvalidArgument(f"{owner}: x must be of shape (B, *event), got a tensor of shape ()")
     level = sde.level(t, x)
     if level.clean:
         raise InvalidArgument(f"{owner}: t must be a time or a level with noise, got the clean level")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, batch, whole
+from ..errors import MOST, InvalidArgument, batch, check_source, whole
 from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
 from ..types import NoiseSource, Time, lincomb
 from .base import GaussianPrediction, ScoreModel, gaussian, gaussian_level
@@ -73,7 +73,7 @@ class Empirical(ScoreModel):
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> GaussianPrediction:
         """The exact prediction at x of shape (B, *event)."""
         if condition:
-            raise InvalidArgument(f"Empirical: takes no condition, got {', '.join(condition)}")
+            raise InvalidArgument(f"Empirical: condition must be empty, got {', '.join(condition)}")
         level = self._check(x, t)
         means = []
         for part, at in self._pieces(x, level):
@@ -100,7 +100,8 @@ class Empirical(ScoreModel):
 
     def sample(self, n: int, noise: NoiseSource, t: Time | Level | None = None) -> Tensor:
         """n draws of p_t, or of the data themselves (with replacement) without t: (n, *event) in the data's dtype."""
-        n = whole("Empirical.sample", "n", n, at_least=0)
+        n = whole("Empirical.sample", "n", n, at_least=0, at_most=MOST)
+        check_source("Empirical.sample", noise)
         u = noise.uniform(n, stream="component", device=self.data.device)
         x0 = self.data[(u * len(self.data)).long().clamp(max=len(self.data) - 1)].reshape(n, *self.event)
         if t is None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, InvalidType, describe, whole
+from ..errors import MOST, InvalidArgument, InvalidType, check_source, describe, whole
 from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
 from ..types import NoiseSource, Time, lincomb
 from .base import GaussianPrediction, ScoreModel, gaussian, gaussian_level
@@ -75,7 +75,7 @@ class GaussianMixture(ScoreModel):
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> GaussianPrediction:
         """The exact prediction at x of shape (B, *event)."""
         if condition:
-            raise InvalidArgument(f"GaussianMixture: takes no condition, got {', '.join(condition)}")
+            raise InvalidArgument(f"GaussianMixture: condition must be empty, got {', '.join(condition)}")
         level = gaussian_level("GaussianMixture", self.sde, t, x)
         narrow, x = x, wide(x)
         y, values, variance, log_joint = self._parts(x, level)
@@ -97,7 +97,8 @@ class GaussianMixture(ScoreModel):
 
     def sample(self, n: int, noise: NoiseSource, t: Time | Level | None = None) -> Tensor:
         """n draws of p_t, or of the data themselves without t: (n, *event) in the mixture's dtype."""
-        n = whole("GaussianMixture.sample", "n", n, at_least=0)
+        n = whole("GaussianMixture.sample", "n", n, at_least=0, at_most=MOST)
+        check_source("GaussianMixture.sample", noise)
         u = noise.uniform(n, stream="component", device=self.means.device)
         k = torch.searchsorted(self.weights.to(torch.float64).cumsum(0), u).clamp(max=len(self.weights) - 1)
         z = noise.normal((n, self.means.shape[1]), stream="data", dtype=self.means.dtype, device=self.means.device)
@@ -146,7 +147,7 @@ def _eigen(covariances: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     d = math.prod(event)
     if covariances.shape == (k, d, d):
         if not torch.allclose(covariances, covariances.mT, rtol=1e-5, atol=1e-7):
-            raise InvalidArgument("GaussianMixture: covariances must be symmetric, got one that is not")
+            raise InvalidArgument(f"GaussianMixture: covariances must be symmetric, got {describe(covariances)}")
         values, vectors = torch.linalg.eigh(covariances)
     elif covariances.shape == means.shape or covariances.shape in ((), (k,)):
         spread = covariances if covariances.shape == means.shape else covariances.reshape(-1, *(1,) * len(event))

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .checks import whole
+from .checks import real, shown, whole
 
 
 class LevelEmbedding(nn.Module):
@@ -29,6 +29,7 @@ class LevelEmbedding(nn.Module):
         super().__init__()
         if whole("LevelEmbedding", "dim", dim, 4) % 2:
             raise ValueError(f"LevelEmbedding: dim must be even, got {dim}")
+        real("LevelEmbedding", "min_freq", min_freq), real("LevelEmbedding", "max_freq", max_freq)
         if not 0 < min_freq < max_freq < math.inf:
             raise ValueError(
                 f"LevelEmbedding: max_freq must exceed min_freq > 0, got min_freq={min_freq}, max_freq={max_freq}"
@@ -52,6 +53,8 @@ class LevelEmbedding(nn.Module):
 
     def forward(self, label: Tensor) -> Tensor:
         """The embedding of a batch of labels, (B,) -> (B, dim)."""
+        if not isinstance(label, Tensor) or label.is_complex():
+            raise ValueError(f"LevelEmbedding: label must be a real tensor of shape (B,), got {shown(label)}")
         out: Tensor = self.mlp(self.features(label).to(self.dtype))
         return out
 
@@ -77,12 +80,17 @@ class Condition(nn.Module):
         e: Tensor = self.level(label)
         if self.table is None:
             if y is not None:
-                raise ValueError(f"{self.owner}: y must be None for a network with classes=0, got {tuple(y.shape)}")
+                raise ValueError(f"{self.owner}: y must be None for a network with classes=0, got {shown(y)}")
             return nn.functional.silu(e)
         if y is None:
             y = torch.full(label.shape, self.classes, device=label.device)
-        if y.shape != label.shape or y.is_floating_point():
+        if not isinstance(y, Tensor):
+            raise ValueError(f"{self.owner}: y must be integers of shape {tuple(label.shape)}, got {shown(y)}")
+        if y.shape != label.shape or y.dtype not in (torch.int32, torch.int64):
             raise ValueError(
                 f"{self.owner}: y must be integers of shape {tuple(label.shape)}, got {y.dtype} of {tuple(y.shape)}"
             )
+        # on the host, where asking costs nothing; a device says it itself
+        if y.device.type == "cpu" and bool(((y < 0) | (y > self.classes)).any()):
+            raise ValueError(f"{self.owner}: y must lie in [0, {self.classes}], got {y.dtype}, {y.tolist()[:8]}")
         return nn.functional.silu(e + self.table(y))

@@ -75,7 +75,9 @@ class MLP(nn.Module):
     def forward(self, x: Tensor, label: Tensor, y: Tensor | None = None) -> Tensor:
         """F(x, label, y), of the shape of x, or with ``outputs`` times its channels."""
         event = ", ".join(map(str, self.event))
-        labelled("MLP", x, label, event, x.ndim > 0 and tuple(x.shape[1:]) == self.event)
+        labelled(
+            "MLP", x, label, event, lambda x: x.is_floating_point() and x.ndim > 0 and tuple(x.shape[1:]) == self.event
+        )
         e = self.condition(label, y)
         h = self.stem(x.reshape(x.shape[0], self.size))
         for layer in self.layers:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
-from .checks import labelled, whole, wholes
+from .checks import labelled, real, whole, wholes
 from .embedding import Condition
 
 Conv: TypeAlias = type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]
@@ -114,12 +114,12 @@ class UNet(nn.Module):
             raise ValueError("UNet: multipliers must name at least one level, got []")
         if max(attention, default=0) >= len(multipliers):
             raise ValueError(f"UNet: attention levels must be below {len(multipliers)}, got {max(attention)}")
-        if not 0 <= dropout < 1:
+        if not 0 <= real("UNet", "dropout", dropout) < 1:
             raise ValueError(f"UNet: dropout must be in [0, 1), got {dropout!r}")
-        if dims not in CONVOLUTIONS:
+        if whole("UNet", "dims", dims, 1) not in CONVOLUTIONS:
             raise ValueError(f"UNet: dims must be 1, 2 or 3, got {dims!r}")
         if size is not None:
-            size = wholes("UNet", "size", size if isinstance(size, Sequence) else [size] * dims, 1)
+            size = wholes("UNet", "size", size if hasattr(size, "__len__") else [size] * dims, 1)
             if len(size) != dims:
                 raise ValueError(f"UNet: size must have dims={dims} entries, got {size}")
         self.config: dict[str, Any] = {
@@ -155,7 +155,11 @@ class UNet(nn.Module):
         """F(x, label, y), of the shape of x, or with ``outputs`` times its channels."""
         channels, size, blocks, dims = (self.config[name] for name in ("channels", "size", "blocks", "dims"))
         event = ", ".join(map(str, [channels, *(size or "DHW"[-dims:])]))
-        fits = x.ndim == dims + 2 and x.shape[1] == channels and (size is None or list(x.shape[2:]) == size)
+
+        def fits(x: Tensor) -> bool:
+            floats = x.is_floating_point() and x.ndim == dims + 2
+            return floats and x.shape[1] == channels and (size is None or list(x.shape[2:]) == size)
+
         labelled("UNet", x, label, event, fits)
         e, h, twins = self.condition(label, y), self.stem(x), []
         for i, block in enumerate(self.down):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, InvalidType, describe, whole
+from ..errors import InvalidArgument, InvalidType, describe, floating, sizes, whole
 from .counter import MASK
 
 Seed = int | Sequence[int]
@@ -25,15 +26,17 @@ def check_noise(owner: str, noise: object, rows: int | None = None) -> None:
         raise InvalidArgument(f"{owner}: ids must name every row, got {len(ids)} ids for {rows} rows")
 
 
+def check_normal(owner: str, shape: Any, dtype: Any) -> tuple[tuple[int, ...], torch.dtype | None]:
+    """The shape and the dtype of draws, or a named error."""
+    return sizes(owner, "shape", shape), None if dtype is None else floating(owner, "dtype", dtype)
+
+
 def fold(seed: Seed) -> int:
     """A seed in [0, 2^63): a non-negative int as it is, several ints by a hash."""
     if isinstance(seed, (tuple, list)):
         text = ",".join(str(whole("Noise", "seed", part, at_least=0)) for part in seed)
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
-    value = whole("Noise", "seed", seed, at_least=0)
-    if value >= 2**63:
-        raise InvalidArgument(f"Noise: seed must be below 2^63, got {value}")
-    return value
+    return whole("Noise", "seed", seed, at_least=0)
 
 
 def check_ids(owner: str, ids: Tensor | Sequence[int]) -> Tensor:
@@ -49,5 +52,5 @@ def check_ids(owner: str, ids: Tensor | Sequence[int]) -> Tensor:
     if len(ids) and (int(ids.min()) < 0 or int(ids.max()) > MASK):
         raise InvalidArgument(f"{owner}: ids must lie in [0, 2^32), got {int(ids.min())} to {int(ids.max())}")
     if len(set(ids.tolist())) != len(ids):
-        raise InvalidArgument(f"{owner}: ids must be distinct, got one twice: rows of one id would be equal")
+        raise InvalidArgument(f"{owner}: ids must be distinct, got {describe(ids)}: rows of one id would be equal")
     return ids

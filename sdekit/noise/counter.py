@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import real
+
 Word = int | Tensor
 """32 bits: a python int, or an int64 tensor."""
 
@@ -45,6 +47,7 @@ def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[An
 
 def inverse_normal_cdf(u: Tensor) -> Tensor:
     """The standard normal's quantile at u in (0, 1), float64, relative error about 1e-16 (Wichura 1988, PPND16)."""
+    u = real("inverse_normal_cdf", "u", u, "(...)")
     q = u - 0.5
     r = 0.180625 - q * q
     centre = q * _horner(r, CENTRE[0]) / _horner(r, CENTRE[1])

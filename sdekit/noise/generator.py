@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import MOST, real, whole
 from ..types import Device, Stream
-from .checks import Seed, fold
+from .checks import Seed, check_normal, fold
 from .counter import MASK
 
 
@@ -40,16 +41,19 @@ class Noise:
         self, shape: Sequence[int], *, stream: Stream, dtype: torch.dtype | None = None, device: Device = None
     ) -> Tensor:
         """Standard normals of the given shape (B, *event)."""
+        shape, dtype = check_normal("Noise", shape, dtype)
         device = torch.device(device or "cpu")
-        return torch.randn(tuple(shape), generator=self._generator(device), dtype=dtype, device=device)
+        return torch.randn(shape, generator=self._generator(device), dtype=dtype, device=device)
 
     def uniform(self, n: int, *, stream: Stream, device: Device = None) -> Tensor:
         """Numbers uniform on [0, 1), (n,) in float64."""
+        n = whole("Noise", "n", n, at_least=0, at_most=MOST)
         device = torch.device(device or "cpu")
         return torch.rand(n, generator=self._generator(device), dtype=torch.float64, device=device)
 
     def rademacher(self, like: Tensor, *, stream: Stream) -> Tensor:
         """Independent signs, +1 or -1."""
+        like = real("Noise", "like", like)
         bits = torch.randint(0, 2, like.shape, generator=self._generator(like.device), device=like.device)
         return (2 * bits - 1).to(like.dtype)
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument
+from ..errors import MOST, InvalidArgument, real, whole
 from ..types import Device, Stream
-from .checks import Seed, check_ids, fold
+from .checks import Seed, check_ids, check_normal, fold
 from .counter import MASK, Word, bits, inverse_normal_cdf, open_uniform, philox
 
 _Draw = tuple[Word, Word]
@@ -51,15 +51,18 @@ class KeyedNoise:
         self, shape: Sequence[int], *, stream: Stream, dtype: torch.dtype | None = None, device: Device = None
     ) -> Tensor:
         """Standard normals of the given shape (B, *event)."""
+        shape, dtype = check_normal("KeyedNoise", shape, dtype)
         kind = dtype or torch.get_default_dtype()
-        return self._normal(tuple(shape), self._draw(stream), kind, torch.device(device or "cpu"))
+        return self._normal(shape, self._draw(stream), kind, torch.device(device or "cpu"))
 
     def uniform(self, n: int, *, stream: Stream, device: Device = None) -> Tensor:
         """Numbers uniform on (0, 1), (n,) in float64: one a row."""
+        n = whole("KeyedNoise", "n", n, at_least=0, at_most=MOST)
         return open_uniform(*self._words(n, 1, self._draw(stream), torch.device(device or "cpu")))[:, 0]
 
     def rademacher(self, like: Tensor, *, stream: Stream) -> Tensor:
         """Independent signs, +1 or -1."""
+        like = real("KeyedNoise", "like", like)
         rows, width = like.shape[0], like[:1].numel() if like.shape[0] else 0
         high, _ = self._words(rows, width, self._draw(stream), like.device)
         return (2 * (high >> 31) - 1).to(like.dtype).reshape(like.shape)

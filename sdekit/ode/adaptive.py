@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import IntegrationError, InvalidArgument, NonFiniteError, at_rows, number, whole
-from .base import Divisible, Field, ODEMethod, Stats, Tableau, Undivided
+from .base import Divisible, Field, ODEMethod, Stats, Tableau, Undivided, check_slope, check_start
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Adaptive(ODEMethod, ABC):
 
     def advance(self, field: Field, x: Tensor, t: float, s: float) -> tuple[Tensor, Stats]:
         """x at s, from x of shape (B, *event) at t; the stats are per row, and per coordinate for the error."""
+        check_start(type(self).__name__, field, x, t, s)
         if max(self.rtol, self.atol) < 1e-3 * torch.finfo(x.dtype).eps:
             raise InvalidArgument(
                 f"{type(self).__name__}: rtol and atol must be within reach of {x.dtype}, above "
@@ -91,11 +92,14 @@ class _Run:
     def _slope(self, x: Tensor, t: Tensor) -> Tensor:
         self.nfe[self.index] += 1
         if self.divisible or len(self.index) == len(self.result):
-            return self.field(x.reshape(len(x), *self.shape[1:]), t).reshape(x.shape).to(x.dtype)
+            return self._asked(x.reshape(len(x), *self.shape[1:]), t).reshape(x.shape).to(x.dtype)
         # a field that cannot be asked for some rows sees them all, those that have arrived where they stopped
         everyone = self.result.index_copy(0, self.index, x)
         times = torch.full_like(self.nfe, self.end, dtype=torch.float64).index_copy(0, self.index, t)
-        return self.field(everyone.reshape(self.shape), times).reshape(everyone.shape)[self.index].to(x.dtype)
+        return self._asked(everyone.reshape(self.shape), times).reshape(everyone.shape)[self.index].to(x.dtype)
+
+    def _asked(self, x: Tensor, t: Tensor) -> Tensor:
+        return check_slope(type(self.method).__name__, self.field(x, t), x)
 
     def _tolerance(self, x: Tensor, other: Tensor) -> Tensor:
         return self.method.atol + self.method.rtol * torch.maximum(x.abs(), other.abs())

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from ..errors import InvalidArgument, InvalidType, describe, function, number, real
 from ..types import Time
 
 
@@ -65,3 +66,21 @@ class ODEMethod(ABC):
     @abstractmethod
     def advance(self, field: Field, x: Tensor, t: float, s: float) -> tuple[Tensor, Stats]:
         """x at s, from x of shape (B, *event) at t."""
+
+
+def check_start(owner: str, field: object, x: Tensor, t: float, s: float) -> Field:
+    """The field, which names itself where it answers with another shape; or a named error for what is no start."""
+    function(owner, "field", field, "(x, t)")
+    if real(owner, "x", x).ndim == 0:
+        raise InvalidArgument(f"{owner}: x must be of shape (B, *event), got a tensor of shape ()")
+    for name, value in (("t", t), ("s", s)):
+        number(owner, name, value)
+    return field  # type: ignore[return-value]
+
+
+def check_slope(owner: str, slope: object, x: Tensor) -> Tensor:
+    """What a field answered, where it is a tensor of as many numbers as x; else a named error."""
+    if not isinstance(slope, Tensor) or slope.shape != x.shape:
+        kind = InvalidArgument if isinstance(slope, Tensor) else InvalidType
+        raise kind(f"{owner}: field must return a tensor of the shape of x, {tuple(x.shape)}, got {describe(slope)}")
+    return slope

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import whole
-from .base import Field, ODEMethod, Stats, Tableau
+from .base import Field, ODEMethod, Stats, Tableau, check_slope, check_start
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,16 @@ class FixedStep(ODEMethod, ABC):
 
     def advance(self, field: Field, x: Tensor, t: float, s: float) -> tuple[Tensor, Stats]:
         """x at s, from x of shape (B, *event) at t."""
+        owner = type(self).__name__
+        check_start(owner, field, x, t, s)
         c, a, b, _ = self.tableau
         h = (s - t) / self.steps
         for i in range(self.steps):
             start = t + i * h
             stages: list[Tensor] = []
             for node, row in zip(c, a, strict=True):
-                stages.append(field(_advance(x, h, row, stages), start + node * h))
+                y = _advance(x, h, row, stages)
+                stages.append(check_slope(owner, field(y, start + node * h), y))
             x = _advance(x, h, b, stages)
         return x, Stats(self.evaluations)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import IntegrationError, InvalidArgument, InvalidType, NonFiniteError, describe, number, one_of
 from ..types import Time
-from .base import Field, ODEMethod, Stats
+from .base import Field, ODEMethod, Stats, check_slope, check_start
 
 TORCHDIFFEQ = {
     "dopri5": 5, "dopri8": 8, "bosh3": 3, "fehlberg2": 2, "adaptive_heun": 2, "tsit5": 5,
@@ -58,7 +58,8 @@ class TorchDiffEq(ODEMethod):
         """x at s, from x of shape (B, *event) at t."""
         from torchdiffeq import odeint
 
-        counted = _Counted(field)
+        check_start(type(self).__name__, field, x, t, s)
+        counted = _Counted(type(self).__name__, field)
         if not x.numel() or t == s:
             return x.clone(), Stats(0)
         times = torch.tensor([t, s], dtype=torch.float64, device=x.device)
@@ -105,7 +106,8 @@ class SciPy(ODEMethod):
         """x at s, from x of shape (B, *event) at t."""
         from scipy.integrate import solve_ivp
 
-        counted = _Counted(field)
+        check_start(type(self).__name__, field, x, t, s)
+        counted = _Counted(type(self).__name__, field)
 
         def right_hand_side(time: float, y: Any) -> Any:
             state = torch.as_tensor(y).reshape(x.shape).to(x)
@@ -122,13 +124,14 @@ class SciPy(ODEMethod):
 
 
 class _Counted:
-    def __init__(self, field: Field):
+    def __init__(self, owner: str, field: Field):
+        self.owner = owner
         self.field = field
         self.count = 0
 
     def __call__(self, x: Tensor, t: Time) -> Tensor:
         self.count += 1
-        return self.field(x, t)
+        return check_slope(self.owner, self.field(x, t), x)
 
 
 def _finite(owner: str, x: Tensor) -> Tensor:

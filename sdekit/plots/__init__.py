@@ -1,6 +1,16 @@
 """Pictures, as matplotlib figures that nothing else sees: ``save(loss_curves({"DDPM": losses}), path)``."""
 
-from .charts import Mark, SolverRow, loss_curves, mark_chart, schedules, solver_table
+from .charts import (
+    Convergence,
+    Mark,
+    SolverRow,
+    certificate,
+    loss_curves,
+    mark_chart,
+    schedules,
+    solver_table,
+    verdicts,
+)
 from .images import image_grid, image_rows, save_film, save_grid
 from .planes import (
     FieldPanel,
@@ -16,12 +26,14 @@ from .planes import (
 from .style import save, styled
 
 __all__ = [
+    "Convergence",
     "FieldPanel",
     "Lattice",
     "Mark",
     "PathPanel",
     "PointPanel",
     "SolverRow",
+    "certificate",
     "density_maps",
     "image_grid",
     "image_rows",
@@ -37,4 +49,5 @@ __all__ = [
     "score_fields",
     "solver_table",
     "styled",
+    "verdicts",
 ]

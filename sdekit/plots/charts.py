@@ -1,4 +1,4 @@
-"""Charts: losses, schedules, the table of solvers, bits per dimension."""
+"""Charts: losses, schedules, the table of solvers, bits per dimension, certificates."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+from ..errors import MOST, InvalidArgument, InvalidType, describe, whole
 from ..sdes.base import GaussianSDE
-from . import style
+from . import checks, style
 
 
 class SolverRow(NamedTuple):
@@ -36,13 +38,92 @@ class Mark(NamedTuple):
     colour: str = style.MUTED
 
 
+class Convergence(NamedTuple):
+    """The errors of runs of some numbers of steps, and the order that was read off them; None where there is none."""
+
+    steps: Sequence[float]
+    errors: Sequence[float]
+    order: float | None
+
+
+@style.picture
+def certificate(
+    title: str, curves: Mapping[str, Convergence], rows: Sequence[tuple[str, str, str, bool | None]]
+) -> Figure:
+    """Errors over steps beside the slopes found, and a table of (what was measured, figure, wanted, verdict)."""
+    checks.text("certificate", "title", title)
+    checks.listed("certificate", "rows", rows, tuple)
+    if curves != {}:
+        for curve in checks.named("certificate", "curves", curves).values():
+            checks.one("certificate", "curves", curve, Convergence)
+    fig = style.figure(9.2, max(2.9, 0.27 * len(rows) + 0.9))
+    fig.suptitle(title, x=0.01, ha="left", fontsize=9)
+    axes, text = fig.subplots(1, 2, width_ratios=(4.0, 5.2))
+    for (name, curve), colour in zip(curves.items(), itertools.cycle(style.CYCLE), strict=False):
+        order = "" if curve.order is None else f", {curve.order:.2f}"
+        axes.plot(curve.steps, curve.errors, "o-", color=colour, markersize=4, label=f"{name}{order}")
+        if curve.order is not None:
+            n, e = np.asarray(curve.steps), curve.errors[-1]
+            axes.plot(n, e * (n / n[-1]) ** -round(curve.order), ":", color=colour, linewidth=1.0)
+    axes.set(xlabel="steps", ylabel="error", xscale="log", yscale="log")
+    axes.grid(axis="y")
+    if curves:
+        axes.legend(fontsize=7.5)
+    columns = ((0.0, "left"), (0.55, "right"), (0.58, "left"), (1.0, "right"))
+    words = {True: ("ok", style.GREEN), False: ("FAILED", style.VERMILION), None: ("-", style.MUTED)}
+    for y, (name, figure, wanted, passed) in enumerate(rows):
+        word, colour = words[passed]
+        cells = ((name, style.INK), (figure, style.INK), (wanted, style.MUTED), (word, colour))
+        for (at, side), (cell, ink) in zip(columns, cells, strict=True):
+            text.text(at, y, cell, ha=side, va="center", color=ink, fontsize=8.5)
+    text.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6))
+    text.set_axis_off()
+    return fig
+
+
+@style.picture
+def verdicts(
+    solvers: Sequence[str], processes: Sequence[str], cells: Mapping[tuple[str, str], tuple[str, bool]]
+) -> Figure:
+    """Solvers against processes: in each cell a figure, on green where all of its certificate holds."""
+    checks.listed("verdicts", "solvers", solvers, str)
+    checks.listed("verdicts", "processes", processes, str)
+    checks.named("verdicts", "cells", cells)
+    for solver, process in cells:
+        if solver not in solvers or process not in processes:
+            raise InvalidArgument(f"verdicts: cells must be of the solvers and processes, got {(solver, process)}")
+    longest = max(style.text_width(name, 8.5) for name in solvers)
+    fig = style.figure(max(4.0, longest + 0.72 * len(processes) + 0.3), 0.27 * len(solvers) + 1.4)
+    axes = fig.add_subplot()
+    for (solver, process), (figure, passed) in cells.items():
+        x, y = processes.index(process), solvers.index(solver)
+        colour = style.GREEN if passed else style.VERMILION
+        axes.add_patch(Rectangle((x - 0.47, y - 0.43), 0.94, 0.86, color=colour, alpha=0.22, linewidth=0))
+        axes.text(x, y, figure, ha="center", va="center", fontsize=8.5)
+    axes.set_xticks(range(len(processes)), processes, rotation=30, ha="left", rotation_mode="anchor")
+    axes.xaxis.tick_top()
+    axes.set_yticks(range(len(solvers)), solvers)
+    axes.tick_params(length=0, labelcolor=style.INK)
+    axes.set(xlim=(-0.5, len(processes) - 0.5), ylim=(len(solvers) - 0.5, -0.5))
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return fig
+
+
 @style.picture
 def loss_curves(curves: Mapping[str, Sequence[float]]) -> Figure:
     """Losses over steps, each beside its running mean; the first sets the colours' order.
 
     The scale is logarithmic where all losses are above zero, as those of a loss without a target are not.
     """
-    columns = {name: np.asarray(losses, dtype=np.float64) for name, losses in curves.items()}
+    columns = {}
+    for name, losses in checks.named("loss_curves", "curves", curves).items():
+        try:
+            columns[name] = np.asarray(losses, dtype=np.float64).reshape(len(losses))
+        except (TypeError, ValueError) as error:
+            raise InvalidType(
+                f"loss_curves: curves must hold lists of numbers, got {name!r}: {describe(losses)}"
+            ) from error
     positive = all(bool((values > 0).all()) for values in columns.values())
     fig = style.figure(7.2, 2.9)
     axes = fig.add_subplot()
@@ -63,6 +144,12 @@ def loss_curves(curves: Mapping[str, Sequence[float]]) -> Figure:
 @style.picture
 def schedules(processes: Mapping[str, GaussianSDE], points: int = 400) -> Figure:
     """alpha, sigma and the log-SNR of processes over their times."""
+    points = whole("schedules", "points", points, at_least=2, at_most=MOST)
+    for name, sde in checks.named("schedules", "processes", processes).items():
+        if not isinstance(sde, GaussianSDE):
+            raise InvalidType(
+                f"schedules: processes must have alpha and sigma (GaussianSDE), got {name!r}: {describe(sde)}"
+            )
     fig = style.figure(9.2, 2.7)
     names = ("data kept, α(t)", "noise added, σ(t)", "log-SNR, log(α² / σ²)")
     panels: Sequence[Axes] = fig.subplots(1, 3)
@@ -84,6 +171,9 @@ def schedules(processes: Mapping[str, GaussianSDE], points: int = 400) -> Figure
 @style.picture
 def solver_table(rows: Sequence[SolverRow], distance: str = "energy distance to held-out data") -> Figure:
     """The table of solvers as a picture: numbers on the left, distances beside the noise floor's band on the right."""
+    checks.text("solver_table", "distance", distance)
+    for row in checks.listed("solver_table", "rows", rows, SolverRow):
+        checks.finite("solver_table", "rows", row[2:])
     views = list(dict.fromkeys(row.view for row in rows))
     lines = len(rows) + 1.6 * len(views)
     fig = style.figure(9.2, 0.27 * lines + 0.75)
@@ -128,6 +218,9 @@ def solver_table(rows: Sequence[SolverRow], distance: str = "energy distance to 
 @style.picture
 def mark_chart(marks: Sequence[Mark], label: str) -> Figure:
     """Values on one axis, a line each, their error bars drawn where they can be seen."""
+    checks.text("mark_chart", "label", label)
+    for mark in checks.listed("mark_chart", "marks", marks, Mark):
+        checks.finite("mark_chart", "marks", (mark.value, mark.error))
     fig = style.figure(7.2, 0.34 * len(marks) + 0.7)
     axes = fig.add_subplot()
     for i, mark in enumerate(marks):

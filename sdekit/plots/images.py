@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import style
+from ..errors import MOST, file_path, number, whole
+from . import checks, style
 
 Raster = NDArray[np.float64]
 
@@ -28,6 +29,9 @@ def image_grid(images: Tensor, columns: int = 8, scale: int = 10) -> Figure:
 
     Every pixel is a square of ``scale`` points of the file, at ``dpi=100``: save it with :func:`save_grid`.
     """
+    checks.images("image_grid", "images", images)
+    columns = whole("image_grid", "columns", columns, at_least=1, at_most=MOST)
+    scale = whole("image_grid", "scale", scale, at_least=1, at_most=1000)
     raster = mosaic(images, columns)
     height, width = raster.shape
     fig = Figure(figsize=(width * scale / 100, height * scale / 100), dpi=100)
@@ -39,6 +43,7 @@ def image_grid(images: Tensor, columns: int = 8, scale: int = 10) -> Figure:
 
 def save_grid(images: Tensor, path: Path, columns: int = 8, scale: int = 10) -> Path:
     """Writes :func:`image_grid`, its pixels whole, and returns the path."""
+    path = file_path("save_grid", "path", path)
     return style.save(image_grid(images, columns, scale), path, dpi=100)
 
 
@@ -46,6 +51,12 @@ def save_film(frames: Sequence[Tensor], path: Path, columns: int = 8, scale: int
     """Writes grids of images as an animated GIF that rests on its last frame, and returns the path."""
     from PIL import Image
 
+    path = file_path("save_film", "path", path)
+    for images in checks.listed("save_film", "frames", frames, Tensor):
+        checks.images("save_film", "frames", images)
+    columns = whole("save_film", "columns", columns, at_least=1, at_most=MOST)
+    scale = whole("save_film", "scale", scale, at_least=1, at_most=1000)
+    seconds = number("save_film", "seconds", seconds, above=0.0, at_most=60.0)
     pages = []
     for images in frames:
         raster = _ink()(mosaic(images, columns), bytes=True)[..., 0]
@@ -69,6 +80,13 @@ def image_rows(
 
     ``groups``: the rows before which a wider gap stands. ``height``: of a row, in inches.
     """
+    for row in checks.listed("image_rows", "rows", rows, Tensor):
+        checks.images("image_rows", "rows", row)
+    checks.count("image_rows", "names", checks.listed("image_rows", "names", names, str), len(rows))
+    checks.count("image_rows", "columns", checks.listed("image_rows", "columns", columns, str), len(rows[0]))
+    for group in checks.listed("image_rows", "groups", groups, int, empty=True):
+        whole("image_rows", "groups", group, at_least=0)
+    height = number("image_rows", "height", height, above=0.0, at_most=100.0)
     strips, centres, top = [], [], 0
     for i, row in enumerate(rows):
         strip = mosaic(row, len(row))

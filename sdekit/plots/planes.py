@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import style
+from ..errors import number, whole
+from . import checks, style
 
 Array = NDArray[np.float64]
 
@@ -26,6 +27,7 @@ class Lattice(NamedTuple):
 
     def square(self, values: Tensor) -> Array:
         """Values at the points, (side^2,), as a (side, side) array whose first row is the lowest."""
+        checks.of_lattice("Lattice", "values", values, self.side**2)
         array: Array = values.detach().to("cpu").double().reshape(self.side, self.side).numpy()
         return array
 
@@ -37,6 +39,8 @@ class Lattice(NamedTuple):
 
 def lattice(side: int, extent: float) -> Lattice:
     """The lattice of side^2 points, each in the middle of its cell."""
+    side = whole("lattice", "side", side, at_least=1, at_most=10_000)
+    extent = number("lattice", "extent", extent, above=0.0)
     ticks = (torch.arange(side, dtype=torch.float64) + 0.5) / side * (2 * extent) - extent
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     return Lattice(torch.stack([x.reshape(-1), y.reshape(-1)], 1), side, extent)
@@ -77,6 +81,10 @@ def score_fields(panels: Sequence[Sequence[FieldPanel]], background: Lattice) ->
     The model's arrows are ink, drawn over the exact ones in vermilion, which show only where the two differ. Lengths
     grow with the logarithm of the score, so that weak and strong ones are seen in one picture.
     """
+    checks.one("score_fields", "background", background, Lattice)
+    for line in checks.listed("score_fields", "panels", panels, Sequence):
+        for panel in checks.listed("score_fields", "panels", line, FieldPanel):
+            checks.of_lattice("score_fields", "panels", panel.log_density, background.side**2)
     rows, columns = len(panels), len(panels[0])
     fig = style.figure(3.1 * columns, 3.3 * rows)
     grid = np.atleast_2d(np.asarray(fig.subplots(rows, columns, squeeze=False)))
@@ -105,6 +113,10 @@ def score_fields(panels: Sequence[Sequence[FieldPanel]], background: Lattice) ->
 @style.picture
 def path_panels(panels: Sequence[PathPanel], background: Lattice, log_density: Tensor, columns: int = 3) -> Figure:
     """Trajectories over the density of the data: each from a ring, where it starts, to a dot, where it ends."""
+    checks.listed("path_panels", "panels", panels, PathPanel)
+    checks.one("path_panels", "background", background, Lattice)
+    checks.of_lattice("path_panels", "log_density", log_density, background.side**2)
+    columns = whole("path_panels", "columns", columns, at_least=1, at_most=100)
     fig, grid = _panels(len(panels), columns, size=10.4 / columns)
     for panel, axes in zip(panels, grid, strict=True):
         _shade(axes, background, log_density, background.extent, strength=0.5)
@@ -125,6 +137,9 @@ def path_panels(panels: Sequence[PathPanel], background: Lattice, log_density: T
 @style.picture
 def point_panels(panels: Sequence[PointPanel], columns: int, names: Sequence[str] = ()) -> Figure:
     """Clouds of points, coloured along a curve; ``names`` label the rows of panels."""
+    checks.listed("point_panels", "panels", panels, PointPanel)
+    columns = whole("point_panels", "columns", columns, at_least=1, at_most=100)
+    checks.listed("point_panels", "names", names, str, empty=True)
     fig, grid = _panels(len(panels), columns, size=9.6 / columns)
     for i, (panel, axes) in enumerate(zip(panels, grid, strict=True)):
         x, y = _array(panel.points).T
@@ -144,6 +159,11 @@ def density_maps(
     titles: Sequence[str], log_densities: Sequence[Tensor], background: Lattice, depth: float = 8.0
 ) -> Figure:
     """Maps of log-densities: each from its first's maximum down by ``depth`` nats, with a line every two nats."""
+    checks.one("density_maps", "background", background, Lattice)
+    for values in checks.listed("density_maps", "log_densities", log_densities, Tensor):
+        checks.of_lattice("density_maps", "log_densities", values, background.side**2)
+    checks.count("density_maps", "titles", checks.listed("density_maps", "titles", titles, str), len(log_densities))
+    depth = number("density_maps", "depth", depth, above=0.0)
     fig = style.figure(3.3 * len(titles) + 0.5, 3.5)
     row: Sequence[Axes] = np.atleast_1d(np.asarray(fig.subplots(1, len(titles)))).tolist()
     top = float(np.nanmax(background.square(log_densities[0])))

@@ -14,6 +14,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
+from ..errors import file_path, whole
+from . import checks
+
 PAPER = "#ffffff"
 INK = "#1c2127"
 MUTED = "#66707c"
@@ -104,6 +107,9 @@ def figure(width: float, height: float) -> Figure:
 
 def save(fig: Figure, path: Path, dpi: int = DPI) -> Path:
     """Writes the figure as a file of the kind that the name says, and returns the path."""
+    checks.one("save", "fig", fig, Figure)
+    path = file_path("save", "path", path)
+    dpi = whole("save", "dpi", dpi, at_least=1, at_most=10_000)
     with styled():
         fig.savefig(path, dpi=dpi)
     return path

@@ -158,18 +158,21 @@ class SDE(ABC):
             return t
         return self.at(self.check_time(t, x), x)
 
-    def check_time(self, t: Time, x: Tensor) -> Time:
+    def check_time(self, t: Time, x: Tensor, label: str = "t") -> Time:
         """The time where it is one number or one a row of x, finite and within [t_min, t_max]; else a named error."""
         name = type(self).__name__
+        if not isinstance(x, Tensor):
+            raise InvalidType(f"{name}: x must be a tensor of shape (B, *event), got {describe(x)}")
         if isinstance(t, Tensor) and t.ndim > 0:
             if t.shape != x.shape[:1]:
                 raise InvalidArgument(
-                    f"{name}: t must be a number, of shape () or of shape (B,) = ({x.shape[0]},), got {describe(t)}"
+                    f"{name}: {label} must be a number, of shape () or of shape (B,) = ({x.shape[0]},), "
+                    f"got {describe(t)}"
                 )
             if t.dtype == torch.bool or t.is_complex():
-                raise InvalidType(f"{name}: t must be real, got {describe(t)}")
-            return self._within("t", t.to(torch.float64))
-        return float(self._within("t", torch.tensor(number(name, "t", t), dtype=torch.float64)))
+                raise InvalidType(f"{name}: {label} must be real, got {describe(t)}")
+            return self._within(label, t.to(torch.float64))
+        return float(self._within(label, torch.tensor(number(name, label, t), dtype=torch.float64)))
 
     def _within(self, name: str, t: Tensor) -> Tensor:
         """The times clamped to the domain, where no more than rounding took them out of it; else a named error."""
@@ -323,6 +326,10 @@ class GaussianSDE(SDE):
         """The level alpha = 1, sigma = 0: the data themselves."""
         return GaussianLevel(self, 0.0, 1.0, 0.0, math.inf, _no_rates, clean=True)
 
+    def _level_at(self, name: str, t: Time | Level, x: Tensor) -> GaussianLevel:
+        """``level``, its errors under another name than t."""
+        return self.level(t if isinstance(t, Level) else self.check_time(t, x, name), x)
+
     def transition(self, s: Time | GaussianLevel, t: Time | GaussianLevel) -> tuple[Scalar, Scalar]:
         """(scale, std) of the kernel x_t | x_s ~ N(scale x_s, std^2 I), for s < t.
 
@@ -341,7 +348,7 @@ class GaussianSDE(SDE):
         (Ho et al. 2020, eq. 7, arXiv:2006.11239; for VE: Song et al. 2021, appendix F.)
         Raises InvalidArgument for times outside the domain, and where s is above t.
         """
-        t, s = self.level(t, x), self.level(s, x)
+        t, s = self.level(t, x), self._level_at("s", s, x)
         self._ordered(s, t)
         check_alike("posterior", "x0", x0, x)
         # exp(log_snr_t - log_snr_s) = (alpha_t sigma_s)^2 / (alpha_s sigma_t)^2
@@ -351,6 +358,7 @@ class GaussianSDE(SDE):
 
     def perturb(self, x0: Tensor, t: Time | Level, eps: Tensor) -> Tensor:
         """x_t = alpha(t) x0 + sigma(t) eps."""
+        check_alike("perturb", "x0", x0, x0)
         level = self.level(t, x0)
         check_alike("perturb", "eps", eps, x0)
         return lincomb(level.alpha, x0, level.sigma, eps)
@@ -385,6 +393,7 @@ class GaussianSDE(SDE):
         else, for as long as it holds: raises InvalidArgument below t_max where alpha^2 / sigma^2 > 0.01, and warns
         (``PriorWarning``) at t_max where it is more than 0.05: the process itself ends too early.
         """
+        t = number(type(self).__name__, "t", t)
         if t == self.t_max:
             snr = math.exp(min(float(self._end.log_snr), 700.0))
             if self._data is None and snr > ENDING_SNR:
@@ -396,7 +405,7 @@ class GaussianSDE(SDE):
                     stacklevel=3,
                 )
             return self.prior
-        level = self.levels(torch.tensor([t], dtype=torch.float64))[0]
+        level = self.levels(self._within("t", torch.tensor([t], dtype=torch.float64)))[0]
         if self._data is None and float(level.log_snr) > math.log(STARTING_SNR):
             raise InvalidArgument(
                 f"{type(self).__name__}: a run that starts at t={t:g}, where alpha^2 / sigma^2 is "
@@ -433,6 +442,8 @@ class GaussianSDE(SDE):
         """A level of tensors of the shape of t itself, for schedule arithmetic that meets no data."""
         if isinstance(t, GaussianLevel):
             return t
+        if isinstance(t, Tensor) and (t.dtype == torch.bool or t.is_complex()):
+            raise InvalidType(f"{type(self).__name__}: {name} must be real, got {describe(t)}")
         t = t if isinstance(t, Tensor) else torch.tensor(number(type(self).__name__, name, t), dtype=torch.float64)
         return self._level(self._within(name, t.to(torch.float64)))
 
@@ -491,14 +502,18 @@ def check_domain(owner: str, t_min: float, t_max: float) -> None:
 def _moment(name: str, value: float | Tensor, positive: bool = False) -> float | Tensor:
     if not isinstance(value, Tensor):
         return number("with_prior", name, value, at_least=0.0 if positive else None)
+    if value.is_complex() or value.dtype == torch.bool:
+        raise InvalidType(f"with_prior: {name} must be real, got {describe(value)}")
     if not bool(torch.isfinite(value).all()) or (positive and not bool((value >= 0).all())):
         wanted = "finite and >= 0" if positive else "finite"
-        raise InvalidArgument(f"with_prior: {name} must be {wanted} in every coordinate, got {value}")
+        raise InvalidArgument(f"with_prior: {name} must be {wanted} in every coordinate, got {value.tolist()}")
     return value.detach().to(torch.float64)
 
 
 def check_alike(owner: str, name: str, value: Tensor, x: Tensor) -> None:
     """Raises InvalidArgument unless the tensor has the shape of x: it never broadcasts."""
+    if not isinstance(value, Tensor):
+        raise InvalidType(f"{owner}: {name} must be a tensor of the shape of x, got {describe(value)}")
     if value.shape != x.shape:
         raise InvalidArgument(f"{owner}: {name} must be of the shape of x, {tuple(x.shape)}, got {tuple(value.shape)}")
 

@@ -55,7 +55,13 @@ class LinearSDE(GaussianSDE):
 
     def _rate(self, name: str, t: Tensor) -> Tensor:
         rate = getattr(self, name)
-        value = torch.as_tensor(rate(t) if callable(rate) else rate, dtype=torch.float64, device=t.device)
+        given = rate(t) if callable(rate) else rate
+        try:
+            value = torch.as_tensor(given, dtype=torch.float64, device=t.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InvalidType(
+                f"LinearSDE: {name} must be a number, or return numbers of the shape of t, got {describe(given)}"
+            ) from error
         if value.shape not in (t.shape, ()):
             raise InvalidArgument(
                 f"LinearSDE: {name} must return the shape of t, {tuple(t.shape)}, got {describe(value)}"
@@ -80,7 +86,7 @@ class LinearSDE(GaussianSDE):
 
         variance = self.sigma_0**2 + integral(lambda t: self._at("g", t) ** 2 * np.exp(-2 * growth(t)), self.t_min)
         if not variance > 0.0:
-            raise ScheduleError("LinearSDE: g must add noise before t_min, got sigma(t_min) = 0")
+            raise ScheduleError(f"LinearSDE: g must add noise before t_min, got g={self.g!r}, sigma_0={self.sigma_0:g}")
 
         def slope(u: float, y: Any) -> Any:
             t = float(np.exp(u))

@@ -11,9 +11,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, UnsupportedCombination, describe
+from ..errors import InvalidArgument, UnsupportedCombination, describe, one_of, whole
 from .base import SDE, GaussianLevel, GaussianSDE
-from .tables import check_table, spaced
+from .tables import SPACINGS, check_table, spaced
 
 
 class TableSDE(GaussianSDE, ABC):
@@ -102,6 +102,20 @@ class TableSDE(GaussianSDE, ABC):
         log_snr = self.log_snr(t).masked_fill(first, torch.inf)
         return GaussianLevel(self, t.masked_fill(first, 0.0), alpha, sigma, log_snr, lambda: self.rates(t))
 
+    def _chosen(self, owner: str, steps: int | Tensor | Sequence[int], spacing: str) -> Tensor:
+        """The indices of the levels that a respaced table keeps."""
+        n = len(self.times)
+        if getattr(steps, "ndim", None) == 0 or not hasattr(steps, "__len__"):
+            count = whole(owner, "steps", steps, at_least=0)
+            if not 2 <= count <= n:
+                wanted = "2 or more rising indices, or their number" if count < 2 else f"at most the {n} levels"
+                raise InvalidArgument(f"{owner}: steps must be {wanted}, got steps={count}")
+            return spaced(n, count, spacing)
+        index = check_table(owner, "steps", steps)
+        if not bool((index == index.round()).all()):
+            raise InvalidArgument(f"{owner}: steps must be whole numbers, got {brief(index)}")
+        return index.long()
+
     def respaced(self, steps: int | Tensor | Sequence[int], spacing: str = "linspace") -> Self:
         """The same process with fewer levels: ``steps`` of a spacing, or the levels at the given indices.
 
@@ -111,7 +125,8 @@ class TableSDE(GaussianSDE, ABC):
         Raises InvalidArgument for fewer than two levels, more than there are, and indices that do not rise.
         """
         n, owner = len(self.times), f"{type(self).__name__}.respaced"
-        index = spaced(n, steps, spacing) if isinstance(steps, int) else check_table(owner, "steps", steps).long()
+        one_of(owner, "spacing", spacing, SPACINGS)
+        index = self._chosen(owner, steps, spacing)
         if len(index) < 2 or int(index[0]) < 0 or int(index[-1]) >= n or not bool((index.diff() > 0).all()):
             raise InvalidArgument(
                 f"{owner}: steps must be 2 or more rising indices in [0, {n - 1}], got {brief(index)}"
@@ -134,7 +149,8 @@ def table(owner: str, sde: SDE) -> TableSDE:
     """The process where it has a table of levels, else a named error."""
     if not isinstance(sde, TableSDE):
         raise UnsupportedCombination(
-            f"{owner}: needs a process on a table, such as DiscreteVPSDE(betas), got {type(sde).__name__}"
+            f"{owner}: needs a process on a table, such as DiscreteVPSDE(betas), "
+            f"got {type(sde).__name__ if isinstance(sde, SDE) else describe(sde)}"
         )
     return sde
 

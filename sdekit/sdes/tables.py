@@ -13,7 +13,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, InvalidType, ScheduleError, describe, number, one_of, whole
+from ..errors import MOST, InvalidArgument, InvalidType, ScheduleError, describe, number, one_of, whole
 
 F64 = torch.float64
 
@@ -45,7 +45,8 @@ def sigmoid(n: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02, width
 
 def constant(n: int = 1000, beta: float = 0.01) -> Tensor:
     """One beta for all steps.  (Sohl-Dickstein et al. 2015, arXiv:1503.03585; Ho et al. 2020, section 4.)"""
-    beta, _, n = _ends("constant", n, beta, beta)
+    n = whole("constant", "n", n, at_least=2, at_most=MOST)
+    beta = number("constant", "beta", beta, above=0.0, below=1.0, kind=ScheduleError)
     return torch.full((n,), beta, dtype=F64)
 
 
@@ -54,7 +55,7 @@ def cosine(n: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> Ten
 
     (Nichol & Dhariwal 2021, eq. 17, arXiv:2102.09672.)
     """
-    n = whole("cosine", "n", n, at_least=2)
+    n = whole("cosine", "n", n, at_least=2, at_most=MOST)
     offset = number("cosine", "offset", offset, at_least=0.0, kind=ScheduleError)
     max_beta = number("cosine", "max_beta", max_beta, above=0.0, below=1.0, kind=ScheduleError)
     phi = 0.5 * math.pi * (torch.arange(n + 1, dtype=F64) / n + offset) / (1 + offset)
@@ -91,7 +92,7 @@ def geometric(n: int = 10, sigma_min: float = 0.01, sigma_max: float = 1.0) -> T
     (Song & Ermon 2019, section 4.2, arXiv:1907.05600: 10 levels from 0.01 to 1; Song & Ermon 2020, technique 2,
     arXiv:2006.09011.)
     """
-    n = whole("geometric", "n", n, at_least=2)
+    n = whole("geometric", "n", n, at_least=2, at_most=MOST)
     low = number("geometric", "sigma_min", sigma_min, above=0.0, kind=ScheduleError)
     high = number("geometric", "sigma_max", sigma_max, above=low, kind=ScheduleError)
     sigmas = low * (high / low) ** torch.linspace(0, 1, n, dtype=F64)
@@ -130,7 +131,7 @@ def quadratic_spacing(n: int, steps: int) -> Tensor:
 
     Where two would coincide, the later one is moved up to the next level.
     """
-    n, steps = _counts("quadratic", n, steps)
+    n, steps = _counts("quadratic_spacing", n, steps)
     last = math.sqrt(0.8 * n)
     found = (torch.linspace(0 if steps > 1 else last, last, steps, dtype=F64) ** 2).floor().long().tolist()
     for i in range(1, steps):
@@ -165,12 +166,12 @@ def check_table(owner: str, name: str, values: object) -> Tensor:
     """The values as a float64 tensor of shape (N,) with N >= 2, on the host, else a named error."""
     try:
         table = values if isinstance(values, Tensor) else torch.as_tensor(values, dtype=F64)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InvalidType(f"{owner}: {name} must be numbers of shape (N,), got {describe(values)}") from error
     if table.dtype == torch.bool or table.is_complex():
         raise InvalidType(f"{owner}: {name} must be real numbers, got {describe(values)}")
     if table.ndim != 1 or len(table) < 2:
-        raise InvalidArgument(f"{owner}: {name} must be of shape (N,) with N >= 2, got {describe(table)}")
+        raise InvalidArgument(f"{owner}: {name} must be of shape (N,) with N >= 2, got {describe(values)}")
     return table.detach().to(device="cpu", dtype=F64).clone()
 
 
@@ -186,14 +187,14 @@ def accumulated(values: Tensor) -> Tensor:
 
 
 def _ends(owner: str, n: int, low: float, high: float) -> tuple[float, float, int]:
-    n = whole(owner, "n", n, at_least=2)
+    n = whole(owner, "n", n, at_least=2, at_most=MOST)
     low = number(owner, "beta_min", low, above=0.0, below=1.0, kind=ScheduleError)
     high = number(owner, "beta_max", high, at_least=low, below=1.0, kind=ScheduleError)
     return low, high, n
 
 
 def _counts(owner: str, n: int, steps: int) -> tuple[int, int]:
-    n = whole(owner, "n", n, at_least=1)
+    n = whole(owner, "n", n, at_least=1, at_most=MOST)
     steps = whole(owner, "steps", steps, at_least=1)
     if steps > n:
         raise InvalidArgument(f"{owner}: steps must be at most the {n} levels of the table, got steps={steps}")

@@ -66,9 +66,9 @@ def predict(model: ScoreModel, state: State[Any], s: Level) -> tuple[GaussianPre
     return model(state.x, state.level), state.level, s  # type: ignore[return-value]
 
 
-def check_solver(value: object) -> Solver:
+def check_solver(owner: str, value: object, name: str = "solver") -> Solver:
     """The value where it is a solver, else a named error."""
     if not isinstance(value, Solver):
         hint = "; give an instance, such as DDIM()" if isinstance(value, type) and issubclass(value, Solver) else ""
-        raise InvalidType(f"solver must be one such as DDIM(), got {describe(value)}{hint}")
+        raise InvalidType(f"{owner}: {name} must be one such as DDIM(), got {describe(value)}{hint}")
     return value

@@ -30,8 +30,8 @@ class PredictorCorrector(Solver):
     stochastic = True
 
     def __post_init__(self) -> None:
-        check_solver(self.predictor)
-        check_solver(self.corrector)
+        check_solver("PredictorCorrector", self.predictor, "predictor")
+        check_solver("PredictorCorrector", self.corrector, "corrector")
         if isinstance(self.predictor, PredictorCorrector):
             raise InvalidArgument(
                 f"PredictorCorrector: predictor must not correct itself, got {self.predictor}; "

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointNotFound, CheckpointWriteError, InvalidArgument, InvalidType, batch, describe
+from ..errors import CheckpointNotFound, CheckpointWriteError, InvalidArgument, InvalidType, batch, describe, file_path
 from ..models.base import ScoreModel
 from .settings import Settings
 
@@ -57,13 +57,13 @@ def savable(model: ScoreModel) -> None:
 def directory(out: Path | str | None, settings: Settings, resume: bool, force: bool) -> Path | None:
     """The directory for checkpoints, made and found writable; or a named error."""
     if resume and force:
-        raise InvalidArgument("train: resume and force exclude each other, got both")
+        raise InvalidArgument("train: resume and force must not both be True, got both")
     if out is None:
         if resume or force or settings.checkpoint_every is not None:
             what = "resume" if resume else "force" if force else "checkpoint_every"
             raise InvalidArgument(f"train: {what} needs out, a directory for checkpoints, got out=None")
         return None
-    out = Path(out)
+    out = file_path("train", "out", out)
     if out.exists() and not out.is_dir():
         raise InvalidArgument(f"train: out must be a directory, got the file {out}")
     if resume and not out.is_dir():

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound, CheckpointTooNew
+from ..errors import CheckpointCorrupt, CheckpointError, CheckpointNotFound, CheckpointTooNew, file_path
 from ..models.parametrised import Parametrised
 from . import checkpoint
 from .config import digest, from_config, split
@@ -31,7 +32,7 @@ def save_model(path: Path | str, model: Parametrised) -> None:
 
     Example: ``save_model("digits.safetensors", trained.ema)``.
     """
-    path = Path(path)
+    path = file_path("save_model", "path", path)
     config, extra = split(model)
     tensors = {
         name: value.detach().to("cpu", copy=True).contiguous() for name, value in (model.state_dict() | extra).items()
@@ -48,7 +49,8 @@ def save_model(path: Path | str, model: Parametrised) -> None:
     except OSError as error:
         raise checkpoint.write_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(NotADirectoryError):
+            temporary.unlink(missing_ok=True)
 
 
 def load_model(path: Path | str) -> Parametrised:
@@ -58,7 +60,7 @@ def load_model(path: Path | str) -> Parametrised:
     classes that sdekit exports are built. Raises CheckpointNotFound, CheckpointCorrupt where the bytes are not those
     that were written, CheckpointTooNew, and CheckpointError for a file that holds no model of sdekit's.
     """
-    path = Path(path)
+    path = file_path("load_model", "path", path)
     if path.is_dir():
         where, record, groups = checkpoint.load(path)
         if record.get("model") is None:
@@ -86,7 +88,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             header = (file.metadata() or {}).get(HEADER)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
-        raise CheckpointNotFound(f"load_model: no file {path}") from error
+        raise CheckpointNotFound(
+            f"load_model: path must be a file that is there: no file {path}, got '{path}'"
+        ) from error
     except (OSError, SafetensorError) as error:
         raise CheckpointCorrupt(f"load_model: {path} cannot be read as safetensors ({error})") from error
     if header is None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from ..errors import CheckpointError, InvalidType, NonFiniteError, describe
+from ..errors import CheckpointError, InvalidType, NonFiniteError, describe, flag, function
 from ..losses import DenoisingScoreMatching
 from ..models.base import ScoreModel, check_model
 from ..noise import Noise, fold
@@ -88,6 +88,12 @@ def train(
     check_model("train", model)
     if not isinstance(settings, Settings):
         raise InvalidType(f"train: settings must be Settings(steps=...), got {describe(settings)}")
+    for name, value in (("resume", resume), ("force", force), ("progress", progress)):
+        flag("train", name, value)
+    if loss is not None:
+        function("train", "loss", loss, "(model, x0, noise)")
+    if callback is not None:
+        function("train", "callback", callback, "(trained)")
     data, rows = checks.data_and_condition(data, condition)
     out = checks.directory(out, settings, resume, force)
     run = _Run(model, data, rows, settings, DenoisingScoreMatching() if loss is None else loss, out)

@@ -1,0 +1,73 @@
+"""A sampler's exact mean and variance after N steps, read off one run on unit impulses: no Monte Carlo."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..sdes import GaussianLevel, GaussianSDE
+from ..types import NoiseSource, Stream
+from .problems import AXES, F64, STARTS, Gaussians, Impulses, law
+from .subject import Subject
+
+UNIT = AXES.sum(1)
+"""1 along every principal axis."""
+
+
+class Responses(NamedTuple):
+    """What an affine run is made of, along the axes of the problems: x = offset + start x_T + sum_k noise_k z_k."""
+
+    offset: Tensor
+    """(16,)."""
+    start: Tensor
+    """(16,)."""
+    noise: Tensor
+    """(draws, 16)."""
+    affine: float
+    """How far the response to 2 is from twice the response to 1, relative: round-off for an affine run."""
+    streams: frozenset[Stream]
+    """The streams of its draws."""
+
+    def moments(self, begin: GaussianLevel) -> tuple[Tensor, Tensor]:
+        """Mean and variance at the end, of a run from the exact law at its first level: (16,) each."""
+        mean, variance = law(begin)
+        return self.offset + self.start * mean, self.start**2 * variance + (self.noise**2).sum(0)
+
+
+def responses(
+    subject: Subject, sde: GaussianSDE, times: Tensor, *, draws: int = 1, dtype: torch.dtype = F64
+) -> Responses:
+    """The responses of a run over the times: one run, of two rows a draw, where a step has no more than ``draws``."""
+
+    def attempt(count: int) -> tuple[Tensor, Impulses]:
+        noise = Impulses(UNIT)
+        return subject.run(Gaussians(sde), _starts(count, dtype), times, noise), noise
+
+    x, noise = attempt(draws * (len(times) - 1))
+    if 2 * noise.count > len(x) - STARTS:
+        x, noise = attempt(noise.count)
+    return _read(x, noise.count, frozenset(noise.streams))
+
+
+def path(subject: Subject, sde: GaussianSDE, times: Tensor, noise: NoiseSource, increments: int) -> Responses:
+    """The responses to the increments of a Brownian path that ``noise`` knows."""
+    x = subject.run(Gaussians(sde), _starts(increments, F64), times, noise)
+    return _read(x, increments, frozenset())
+
+
+def _starts(draws: int, dtype: torch.dtype) -> Tensor:
+    """Starts at 0, 1, -1 and 2 along every axis, and two at 0 a draw."""
+    x_T = torch.zeros(STARTS + 2 * draws, len(UNIT), dtype=F64)
+    x_T[1], x_T[2], x_T[3] = UNIT, -UNIT, 2 * UNIT
+    return x_T.to(dtype)
+
+
+def _read(x: Tensor, draws: int, streams: frozenset[Stream]) -> Responses:
+    y = x.double() @ AXES
+    offset, start = y[0], 0.5 * (y[1] - y[2])
+    up, down = y[STARTS:].chunk(2) if len(y) > STARTS else (y[:0], y[:0])
+    scale = float(torch.maximum(start.abs(), offset.abs()).max()) + 1e-300
+    affine = float((y[3] - offset - 2 * start).abs().max()) / scale
+    return Responses(offset, start, 0.5 * (up - down)[:draws], affine, streams)

@@ -1,0 +1,1 @@
+"""Bad input, systematically: wrong values by kind of parameter, crossed with every public callable."""
