@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors, grids, guidance, losses, models, networks, noise, ode, sdes, solvers, types
 from .likelihood import Exact, Hutchinson, Likelihood, decode, encode, log_likelihood
+from .models.convert import convert
 from .noise import BrownianPath, KeyedNoise, Noise
 from .presets import ddpm, edm, ncsn
 from .sampling import Samples, sample, trajectory
@@ -77,6 +78,7 @@ __all__ = [
     "TableSDE",
     "certification",
     "certify",
+    "convert",
     "data",
     "ddpm",
     "decode",

@@ -54,15 +54,23 @@ def minimum(v: S, bound: float) -> S:
     return v.clamp(max=bound) if isinstance(v, Tensor) else min(v, bound)
 
 
+HALF = (torch.bfloat16, torch.float16)
+
+
 def scale(a: Scalar, x: Tensor) -> Tensor:
-    """a x, in the dtype of x."""
+    """a x, in the dtype of x; the coefficient keeps float32 where x is of half precision."""
     if isinstance(a, Tensor):
-        return x * a.to(x.dtype)
+        return (x.float() * a.float()).to(x.dtype) if x.dtype in HALF else x * a.to(x.dtype)
     return x if a == 1.0 else x * a
 
 
 def lincomb(a: Scalar, x: Tensor, b: Scalar, y: Tensor) -> Tensor:
-    """a x + b y, in the dtype of x and y; a term whose coefficient is the float 0 is left out, whatever it holds."""
+    """a x + b y, in the dtype of x and y; a term whose coefficient is the float 0 is left out, whatever it holds.
+
+    Half precision is rounded once, at the end: alpha rounded on its own is off by more than a small sigma.
+    """
+    if x.dtype in HALF and y.dtype in HALF:
+        return lincomb(a, x.float(), b, y.float()).to(torch.promote_types(x.dtype, y.dtype))
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return scale(a, x) + scale(b, y)
     if a == 0.0:

@@ -3,6 +3,7 @@
 import random
 from contextlib import nullcontext
 
+import audit
 import guards
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ def pytest_addoption(parser):
     there = "cuda" if torch.cuda.is_available() else "cpu"
     parser.addoption("--device", default=there, help="the device of the gpu tests, cuda or cuda:N; cpu leaves them out")
     parser.addoption("--guards", action="store_true", help="watch every operation of every test, not of some suites")
+    audit.options(parser)
 
 
 def pytest_configure(config):
     # tests are small: a second thread costs them more than it brings, and two runs at once far more
     torch.set_num_threads(1)
+    config.pluginmanager.register(audit)
 
 
 @pytest.fixture

@@ -71,19 +71,23 @@ def last(states):
     return state
 
 
-def affine(solver, sde, grid, draws, *, denoise=False, dtype=F64):
-    """An affine sampler's offset, response to x_T and to its draws: (8,), (8,), (draws, 8). No Monte Carlo."""
+def affine(solver, sde, grid, draws, *, denoise=False, dtype=F64, model=None):
+    """An affine sampler's offset, response to x_T and to its draws: (8,), (8,), (draws, 8). No Monte Carlo.
+
+    ``model``: of the process, in place of its own exact one.
+    """
+    model = gaussians(sde) if model is None else model
     x_T = torch.zeros(2 + draws, 8, dtype=dtype)
     x_T[1] = 1.0
     noise = Impulses()
-    x = last(sk.trajectory(gaussians(sde), solver, x_T, grid, noise, denoise=denoise)).x
+    x = last(sk.trajectory(model, solver, x_T, grid, noise, denoise=denoise)).x
     assert noise.k == draws, f"{noise.k} draws, not {draws}"
     return x[0], x[1] - x[0], x[2:] - x[0]
 
 
-def moments(solver, sde, grid, draws, *, denoise=False, dtype=F64):
+def moments(solver, sde, grid, draws, *, denoise=False, dtype=F64, model=None):
     """The sampler's exact mean and variance at the end, from x_T with the law p at the first time."""
-    offset, start, noise = affine(solver, sde, grid, draws, denoise=denoise, dtype=dtype)
+    offset, start, noise = affine(solver, sde, grid, draws, denoise=denoise, dtype=dtype, model=model)
     alpha, sigma = float(sde.alpha(float(grid[0]))), float(sde.sigma(float(grid[0])))
     mean = offset + start * (alpha * MEANS).to(dtype)
     variance = start**2 * (alpha**2 * VARIANCES + sigma**2).to(dtype) + (noise**2).sum(0)

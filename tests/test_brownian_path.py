@@ -1,15 +1,13 @@
-"""The Brownian path: increments that add up, their law, and what a row's path depends on.
-
-Statistics state the probability of a false alarm over fresh seeds; the seeds here are fixed.
-"""
+"""The Brownian path: increments that add up, their law, and what a row's path depends on."""
 
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from honest import correlation, dkw, sizes, variance
 from problems import F64, gaussians, last
 from scipy import stats
 from subjects import solvers
@@ -19,8 +17,6 @@ from sdekit.errors import InvalidArgument
 from sdekit.noise.path import DEPTH
 from sdekit.solvers import Ancestral, EulerMaruyama
 
-ALARM = 1e-6
-Z = float(stats.norm.isf(ALARM / 2))  # a normal statistic exceeds it with probability ALARM
 LEAF = 2.0**-DEPTH
 
 
@@ -89,28 +85,26 @@ INTERVALS = [
 ]  # fmt: skip
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(("a", "b"), INTERVALS)
-def test_a_draw_is_standard_normal(a, b):
-    """Kolmogorov-Smirnov and the variance on 6e4 draws (alarm 1e-6 each), on intervals down to 1e-6 of their place."""
-    v = z(sk.BrownianPath(7), a, b, 15_000, 4).flatten().numpy()
-    assert stats.kstest(v, "norm").pvalue > ALARM
-    assert stats.kstest(v * 1.06, "norm").pvalue < ALARM  # the test sees 6 % of the deviation
-    n = v.size
-    assert stats.chi2.cdf((v**2).sum(), n) > ALARM / 2
-    assert stats.chi2.sf((v**2).sum(), n) > ALARM / 2
+def test_a_draw_is_standard_normal(a, b, seed):
+    """6e4 draws, by their distribution function and by their variance, on intervals down to 1e-6 of their place; 6 % of
+    the variance are seen."""
+    v = z(sk.BrownianPath((seed, 7)), a, b, 15_000, 4).flatten().numpy()
+    dkw(v, stats.norm.cdf, of=2).holds(detects=0.02)
+    variance(v, 1.0, of=2).holds(detects=0.05)
+    variance(v, 1.06, of=2).fails()
+    dkw(v + 0.06, stats.norm.cdf, of=2).fails()
 
 
-def test_the_law_is_linear_below_the_tree():
-    """Beneath 2^-32 of an octave the variance is the interval over 2^-32, at most (chi^2 on 6e4 draws, alarm 1e-6)."""
+@pytest.mark.statistical
+def test_the_law_is_linear_below_the_tree(seed):
+    """Beneath 2^-32 of an octave the variance is the interval over 2^-32, at most: to 5 % on 6e4 draws."""
     inside = 1.0 + LEAF * 1000.25  # the interval keeps within one leaf
     for share in (0.5, 2.0**-8):
-        v = z(sk.BrownianPath(8), inside, inside + share * LEAF, 15_000, 4).flatten().numpy() / math.sqrt(share)
-        assert 2 * min(stats.chi2.cdf((v**2).sum(), v.size), stats.chi2.sf((v**2).sum(), v.size)) > ALARM
-
-
-def correlation(a, b):
-    """Sum of products over its standard deviation under independence: a standard normal, nearly."""
-    return float((a * b).sum() / (a * a).sum().sqrt() / (b * b).sum().sqrt()) * math.sqrt(a.numel())
+        v = z(sk.BrownianPath((seed, 8)), inside, inside + share * LEAF, 15_000, 4)
+        variance(v, share, of=2).holds(detects=0.05)
+        variance(v, 1.06 * share, of=2).fails()
 
 
 DISJOINT = [
@@ -120,47 +114,54 @@ DISJOINT = [
 ]  # fmt: skip
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(("first", "second"), DISJOINT)
-def test_disjoint_increments_are_independent(first, second):
-    """No correlation of the values nor of their squares on 6e4 pairs (alarm 1e-6 each)."""
-    noise = sk.BrownianPath(9)
+def test_disjoint_increments_are_independent(first, second, seed):
+    """No correlation of the values nor of their sizes on 6e4 pairs; one of 0.05 is seen."""
+    noise = sk.BrownianPath((seed, 9))
     a, b = z(noise, *first, 15_000, 4), z(noise, *second, 15_000, 4)
-    assert abs(correlation(a, b)) < Z
-    assert abs(correlation(a**2 - 1, b**2 - 1)) < Z
-    assert abs(correlation(a, a + 0.05 * b)) > Z  # a correlation is seen
+    correlation(a, b, of=2).holds(detects=0.04)
+    correlation(sizes(a), sizes(b), of=2).holds(detects=0.04)
+    correlation(a, 0.05 * a + math.sqrt(1 - 0.05**2) * b, of=2).fails()
 
 
-def test_the_covariance_of_a_path_is_the_earlier_time():
-    """E W(a) W(b) = min(a, b), at 12 clocks over five octaves: each within Z standard errors of 2e4 paths (alarm 1e-6
-    each, 8e-5 in all)."""
+@pytest.mark.statistical
+def test_the_covariance_of_a_path_is_the_earlier_time(seed):
+    """E W(a) W(b) = min(a, b), at 12 clocks over five octaves: what is left of W(b) without W(a), W(b) - W(a), has the
+    variance b - a and no correlation with W(a), on 2e4 paths, to 10 % and 0.07."""
     clocks = [0.11, 0.25, 0.3, 0.5, 0.77, 1.0, 1.01, 1.5, 1.875, 2.0, 2.6, 3.9]
-    noise = sk.BrownianPath(10)
-    w = torch.stack([increment(noise, 0.0, c, 5000, 4).flatten() for c in clocks])
-    n = w.shape[1]
-    found = w @ w.mT / n
-    wanted = torch.tensor([[min(a, b) for b in clocks] for a in clocks], dtype=F64)
-    # the variance of a product of normals: 1 + correlation^2
-    spread = torch.sqrt((torch.outer(wanted.diag(), wanted.diag()) + wanted**2) / n)
-    assert float(((found - wanted) / spread).abs().max()) < Z
-    assert float(((found - 1.1 * wanted) / spread).abs().max()) > Z
+    noise = sk.BrownianPath((seed, 10))
+    w = {c: increment(noise, 0.0, c, 5000, 4) for c in clocks}
+    pairs = list(combinations(clocks, 2))
+    of = len(clocks) + 2 * len(pairs)
+    for c in clocks:
+        variance(w[c], c, of=of).holds(detects=0.1)
+    for a, b in pairs:
+        variance(w[b] - w[a], b - a, of=of).holds(detects=0.1)
+        correlation(w[b] - w[a], w[a], of=of).holds(detects=0.07)
+        variance(w[b] - w[a], 1.12 * (b - a), of=of).fails()
+    correlation(w[2.0] - w[1.0], w[1.5], of=of).fails()
 
 
-def test_coordinates_rows_and_seeds_have_paths_of_their_own():
-    """Uncorrelated on 2e4 pairs (alarm 1e-6 each); among them the coordinates of one block of Philox."""
-    noise = sk.BrownianPath(11)
+@pytest.mark.statistical
+def test_coordinates_rows_and_seeds_have_paths_of_their_own(seed):
+    """Uncorrelated on 2e4 pairs, to 0.07; among them the coordinates of one block of Philox."""
+    noise = sk.BrownianPath(seed)
     w = z(noise, 0.7, 2.3, 20_000, 4)
-    for i in range(4):
-        for j in range(i):
-            assert abs(correlation(w[:, i], w[:, j])) < Z
-    assert abs(correlation(w[1:], w[:-1])) < Z
-    for other in (
-        sk.BrownianPath(12),
-        sk.BrownianPath(11 + 2**40),
-        sk.BrownianPath((11, 0)),
-        sk.BrownianPath(11, torch.arange(20_000, 40_000)),
-        sk.KeyedNoise(11),
-    ):
-        assert abs(correlation(w, z(other, 0.7, 2.3, 20_000, 4))) < Z
+    others = (
+        sk.BrownianPath(seed + 1),
+        sk.BrownianPath(seed + 2**40),
+        sk.BrownianPath((seed, 0)),
+        sk.BrownianPath(seed, torch.arange(20_000, 40_000)),
+        sk.KeyedNoise(seed),
+    )
+    of = 6 + 1 + len(others)
+    for i, j in combinations(range(4), 2):
+        correlation(w[:, i], w[:, j], of=of).holds(detects=0.07)
+    correlation(w[1:], w[:-1], of=of).holds(detects=0.07)
+    for other in others:
+        correlation(w, z(other, 0.7, 2.3, 20_000, 4), of=of).holds(detects=0.07)
+    correlation(w[:, 0], 0.08 * w[:, 0] + math.sqrt(1 - 0.08**2) * w[:, 1], of=of).fails()
 
 
 # What a row depends on

@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 import torch
+from honest import bounded, correlation, dkw, rosenblatt, smooth
 from problems import mixture
 from scipy import integrate, stats
 
@@ -22,7 +23,6 @@ from sdekit.data import (
 )
 from sdekit.errors import InvalidArgument, InvalidType, SDEKitError
 from sdekit.losses import DenoisingScoreMatching
-from sdekit.metrics import energy_distance, noise_floor
 from sdekit.plots import lattice
 
 datasets = pytest.importorskip("sklearn.datasets")
@@ -102,16 +102,12 @@ def test_the_roll_is_scikit_learns_standardised_by_its_law(n, seed, noise):
     np.testing.assert_allclose(x.numpy(), (points[:, [0, 2]] - mean) / std, rtol=0, atol=5e-7)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.5, 2.0])
-def test_draws_have_mean_zero_and_variance_one(noise):
-    """100,000 draws, to 4.5 standard errors for each of the four numbers: a false alarm once in 3.7e4."""
-    n = 100_000
-    x = swiss_roll(n, 7, noise).double()
-    assert bool((x.mean(0).abs() < 4.5 / math.sqrt(n)).all())
-    error = ((x**4).mean(0) - 1).sqrt() / math.sqrt(n)
-    assert bool(((x.square().mean(0) - 1).abs() < 4.5 * error).all())
-    # the same in scikit-learn's own units would be seen at once
-    assert float(roll_moments(noise)[0][0]) > 100 * 4.5 / math.sqrt(n)
+@pytest.mark.statistical
+def test_draws_on_the_curve_are_uniform_in_its_parameter(seed):
+    """Without noise a draw tells its r exactly: 20,000 of them; those of a uniform angle's square root are seen."""
+    share = roll_position(swiss_roll(20_000, seed, 0.0).double(), 0.0)
+    dkw(share, "uniform", slack=1e-5).holds(detects=0.04)
+    dkw(share.sqrt(), "uniform", slack=1e-5).fails()
 
 
 def test_the_density_has_mean_zero_and_variance_one():
@@ -152,41 +148,41 @@ def test_the_density_is_the_integral_along_the_curve(sde, share):
     np.testing.assert_allclose(found.numpy(), [math.log(density(x)) for x in points], rtol=0, atol=1e-6)
 
 
-def test_the_density_is_the_law_of_the_draws():
-    """500 draws of the mixture are as far from 1,500 of the roll as other draws of the roll are.
+def of_the_density(model, x):
+    """Uniforms by draws, if they have the law of the density."""
+    covariances = model.values.numpy()[:, :, None] * np.eye(2)
+    return rosenblatt(x, model.weights, model.means, covariances)
 
-    To 5 deviations of the noise floor, above or below: a false alarm less than once in 1,000. Negative controls: much
-    more noise, the roll in a mirror, and twice as many points on its outer half all lie outside.
-    """
-    reference = swiss_roll(1500, 1).double()
-    floor = noise_floor(swiss_roll(3000, 2), reference, 500, repeats=100)
-    model = swiss_roll_density(SDE)
-    x = model.sample(500, sk.Noise(3))
-    assert abs(float(energy_distance(x, reference)) - floor.mean) < 5 * floor.std
-    outer = swiss_roll_density(SDE)
-    weights = 1.0 + (torch.arange(1000) >= 500)
+
+@pytest.mark.statistical
+def test_the_density_is_the_law_of_the_draws(seed):
+    """2,500 draws of the roll, and of the density itself. Much more noise, the roll in a mirror, and twice as many
+    points on its outer half are all seen."""
+    model, outer = (swiss_roll_density(SDE, components=300) for _ in range(2))
+    weights = 1.0 + (torch.arange(300) >= 150)
     outer.weights.copy_(weights / weights.sum())
-    wrong = [
-        swiss_roll_density(SDE, noise=8.0).sample(500, sk.Noise(3)),
-        x * torch.tensor([-1.0, 1.0]),
-        outer.sample(500, sk.Noise(3)),
-    ]
-    for sample in wrong:
-        assert float(energy_distance(sample, reference)) > floor.mean + 5 * floor.std
+    x = swiss_roll(2500, seed).double()
+    smooth(of_the_density(model, x), of=2).holds(detects=0.23)
+    smooth(of_the_density(model, model.sample(2500, sk.Noise(seed))), of=2).holds(detects=0.23)
+    for wrong in (swiss_roll(2500, seed, noise=8.0), x * torch.tensor([-1.0, 1.0]), outer.sample(2500, sk.Noise(seed))):
+        smooth(of_the_density(model, wrong), of=2).fails()
 
 
-def test_the_mean_log_density_of_the_draws_is_the_entropy():
-    """E log p over 5,000 draws against the integral of p log p, to 4.5 standard errors: a false alarm once in 1.5e5.
-
-    Negative control: the mean is more than that below it for draws with twice the noise.
-    """
+@pytest.mark.statistical
+def test_the_mean_density_of_the_draws_is_the_integral_of_its_square(seed):
+    """E p(x) over 5,000 draws, in units of the largest p, to 0.06: how thin the roll is. Twice the noise is seen."""
     model, grid = swiss_roll_density(SDE, components=400), lattice(90, 2.7)
-    everywhere = model.log_prob(grid.points, SDE.t_min)
-    entropy = float((everywhere.exp() * everywhere).mean()) * 5.4**2
+    everywhere = model.log_prob(grid.points, SDE.t_min).exp()
+    most = float(everywhere.max())
+
+    def mean(power):  # of min(p / most, 1)^power
+        return float((everywhere * (everywhere / most) ** power).mean()) * 5.4**2
+
+    sd = math.sqrt(mean(2) - mean(1) ** 2)
     for noise, right in ((0.5, True), (1.0, False)):
-        log_prob = model.log_prob(swiss_roll(5000, 5, noise).double(), SDE.t_min)
-        error = float(log_prob.std()) / math.sqrt(5000)
-        assert (abs(float(log_prob.mean()) - entropy) < 4.5 * error) == right
+        p = (model.log_prob(swiss_roll(5000, seed, noise).double(), SDE.t_min).exp() / most).clamp(max=1.0)
+        verdict = bounded(p.mean(), 5000, mean(1), 0.0, 1.0, sd=sd)
+        verdict.holds(detects=0.06) if right else verdict.fails()
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
@@ -241,7 +237,7 @@ def test_arguments_that_are_none_are_named(call, kind, said):
 
 # Dequantisation
 
-SOURCES = [sk.Noise(1), sk.KeyedNoise(1)]
+SOURCES = pytest.mark.parametrize("source", [sk.Noise, sk.KeyedNoise])
 
 
 def shares(x, bin_width, noise):
@@ -249,46 +245,49 @@ def shares(x, bin_width, noise):
     return ((dequantise(x, bin_width, noise) - x) / bin_width + 0.5).reshape(-1).double().numpy()
 
 
-@pytest.mark.parametrize("noise", SOURCES, ids=repr)
+@pytest.mark.statistical
+@SOURCES
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("bin_width", [0.125, 3.0])
-def test_a_level_is_spread_uniformly_over_its_bin(noise, dtype, bin_width):
-    """Kolmogorov-Smirnov on 40,000 draws: a false alarm once in 1e4. A triangle on the bin is found out."""
+def test_a_level_is_spread_uniformly_over_its_bin(source, dtype, bin_width, seed):
+    """40,000 draws; a triangle on the bin is seen."""
     x = bin_width * (torch.arange(40_000) % 17).to(dtype).reshape(-1, 4)
-    u = shares(x, bin_width, noise)
+    u = shares(x, bin_width, source(seed))
     assert u.min() > -1e-5
     assert u.max() < 1 + 1e-5
-    assert stats.kstest(u, "uniform").pvalue > 1e-4
-    triangle = (u + np.roll(u, 1)) / 2
-    assert stats.kstest(triangle, "uniform").pvalue < 1e-4
+    dkw(u, "uniform", slack=1e-5).holds(detects=0.03)
+    dkw((u + np.roll(u, 1)) / 2, "uniform", slack=1e-5).fails()
 
 
-@pytest.mark.parametrize("noise", SOURCES, ids=repr)
-def test_neighbours_and_rows_are_spread_independently(noise):
-    """Correlations of 20,000 pairs within 4.5 / sqrt(n), four of them: a false alarm once in 3.7e4."""
-    u = torch.from_numpy(shares(torch.zeros(20_001, 3, dtype=F64), 1.0, noise)).reshape(-1, 3)
-    pairs = [(u[:, 0], u[:, 1]), (u[:, 0], u[:, 2]), (u[:-1, 0], u[1:, 0]), (u[:-1, 2], u[1:, 0])]
-    for a, b in pairs:
-        assert abs(float(torch.corrcoef(torch.stack([a, b]))[0, 1])) < 4.5 / math.sqrt(20_000)
+@pytest.mark.statistical
+@SOURCES
+def test_neighbours_and_rows_are_spread_independently(source, seed):
+    """20,000 pairs, as normals; a correlation of 0.08 is seen."""
+    z = stats.norm.ppf(shares(torch.zeros(20_001, 3, dtype=F64), 1.0, source(seed))).reshape(-1, 3)
+    for a, b in ((z[:, 0], z[:, 1]), (z[:, 0], z[:, 2]), (z[:-1, 0], z[1:, 0]), (z[:-1, 2], z[1:, 0])):
+        correlation(a, b, of=4).holds(detects=0.065)
+    correlation(z[:, 0], 0.08 * z[:, 0] + z[:, 1], of=4).fails()
 
 
-def test_the_level_is_the_nearest_one_and_the_mean_of_its_bin(data):
-    """Rounding gives the levels back; the mean moves by less than 4.5 standard errors (false alarm 7e-6)."""
-    x = dequantise(data.test, data.bin_width, sk.Noise(2))
+@pytest.mark.statistical
+def test_the_level_is_the_nearest_one(data, seed):
+    """Rounding gives the levels back, and the 23,040 shares of the bins are uniform; others are seen."""
+    x = dequantise(data.test, data.bin_width, sk.Noise(seed))
     assert torch.equal(((x + 1) / data.bin_width).round(), (data.test + 1) / data.bin_width)
-    error = data.bin_width / math.sqrt(12 * x.numel())
-    assert abs(float((x - data.test).double().mean())) < 4.5 * error
-    assert float((x - data.test).double().std()) == pytest.approx(data.bin_width / math.sqrt(12), rel=0.02)
+    u = ((x - data.test).double() / data.bin_width + 0.5).flatten()
+    dkw(u, "uniform", slack=1e-5).holds(detects=0.035)
+    dkw(0.9 * u, "uniform", slack=1e-5).fails()
     assert x.dtype == torch.float32
     assert x.shape == data.test.shape
 
 
-def test_uniform_levels_become_a_uniform_density():
-    """17 equally likely levels fill [-1 - w/2, 1 + w/2]: Kolmogorov-Smirnov, a false alarm once in 1e4."""
-    x = (torch.arange(34_000, dtype=F64) % 17).reshape(-1, 2) / 8 - 1
-    y = dequantise(x, 1 / 8, sk.Noise(3)).reshape(-1).numpy()
-    assert stats.kstest(y, "uniform", args=(-1 - 1 / 16, 2 + 1 / 8)).pvalue > 1e-4
-    assert stats.kstest(x.reshape(-1).numpy(), "uniform", args=(-1 - 1 / 16, 2 + 1 / 8)).pvalue < 1e-4
+@pytest.mark.statistical
+def test_uniform_levels_become_a_uniform_density(seed):
+    """17 equally likely levels fill [-1 - w/2, 1 + w/2]: 34,000 draws; the levels themselves are seen."""
+    x = torch.from_numpy(np.random.default_rng(seed).integers(17, size=(17_000, 2))).double() / 8 - 1
+    law = stats.uniform(-1 - 1 / 16, 2 + 1 / 8).cdf
+    dkw(dequantise(x, 1 / 8, sk.Noise(seed)), law).holds(detects=0.03)
+    dkw(x, law).fails()
 
 
 def test_a_row_is_dequantised_alike_in_any_batch_by_keyed_noise():

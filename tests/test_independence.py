@@ -1,7 +1,12 @@
 """What a row may depend on: itself, its seed and its id. And what a call may change: nothing."""
 
+import random
+import signal
+from contextlib import nullcontext
 from dataclasses import replace
 
+import guards
+import numpy as np
 import pytest
 import torch
 from problems import mixture
@@ -280,3 +285,213 @@ def test_rows_that_are_not_finite_are_named_and_the_others_are_had_without_them(
     rest = run(model)(x[keep], ids[keep])
     for alone, together in zip(rest, right, strict=True):
         assert torch.equal(alone, together[keep])
+
+
+class Net(torch.nn.Module):
+    """A network with dropout, batch normalisation and conditions, which fails at its k-th call."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.BatchNorm1d(2), torch.nn.Dropout(0.5), torch.nn.Linear(2, 2)])
+        self.layers[1].eval()  # one part in another mode than the rest
+        self.fail, self.calls = (None, None), 0
+
+    def forward(self, x, label, y=None):
+        self.calls += 1
+        if self.calls == self.fail[0]:
+            raise self.fail[1]
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def digest(model):
+    """All that a call could change and must not, a number or bytes each."""
+    numbers = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch's generator": torch.get_rng_state().tolist(),
+        "NumPy's generator": (numbers[1].tolist(), *numbers[2:]),
+        "Python's generator": random.getstate(),
+        "default dtype": torch.get_default_dtype(),
+        "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_anomaly_enabled()),
+        "threads": torch.get_num_threads(),
+        "determinism": torch.are_deterministic_algorithms_enabled(),
+        "modes": [module.training for module in model.modules()],
+        "weights": {k: v.tolist() for k, v in model.state_dict().items()},
+        "gradients of weights": [(p.requires_grad, p.grad is None) for p in model.parameters()],
+        "hooks": [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
+        "SIGINT": signal.getsignal(signal.SIGINT),
+    }
+
+
+X = torch.linspace(-1, 1, 8).reshape(4, 2)
+QUICK = sk.ode.RK4(2)
+
+
+def _trained(model):
+    """Trains it: its weights and the averages of its normalisation are what it is for, and are put back."""
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    try:
+        settings = sk.training.Settings(steps=3, batch_size=4, lr=1e-3)
+        sk.training.train(model, X, settings, loss=sk.losses.DenoisingScoreMatching())
+    finally:
+        model.load_state_dict(before)
+
+
+def _lost(loss):
+    """The value of an objective and its gradient, with the model in evaluation mode, as normalisation would move."""
+
+    def call(model):
+        with sk.models.base.evaluating(model):
+            value = sum(loss(model, X, sk.Noise(k)) for k in range(3))
+        torch.autograd.grad(value, list(model.parameters()), allow_unused=True)
+
+    return call
+
+
+def _moved(model):
+    """Langevin dynamics on its score, in evaluation mode: the chain knows a function, and no model."""
+    with sk.models.base.evaluating(model):
+        sk.langevin(lambda x: model(x, 0.5).score, X, step_size=0.1, steps=4)
+
+
+def _listed(states):
+    return [state.x for state in states]
+
+
+CALLS = {
+    "sample": lambda m: sk.sample(m, (4, 2), steps=4),
+    "sample per sample": lambda m: sk.sample(m, (4, 2), steps=4, per_sample=True),
+    "sample with a bar": lambda m: sk.sample(m, (4, 2), steps=4, progress=True),
+    "adaptive sample": lambda m: sk.sample(m, (4, 2), solver=sk.solvers.ProbabilityFlow(EASY)),
+    "sample of given": lambda m: sk.sample(m.given(y=torch.zeros(4)), (4, 2), steps=4),
+    "guided sample": lambda m: sk.sample(
+        sk.guidance.ClassifierFree(m.given(y=torch.zeros(4)), m, 2.0), (4, 2), steps=4
+    ),
+    "trajectory": lambda m: _listed(sk.trajectory(m, Ancestral(), X, "log_snr", sk.Noise(0), steps=4)),
+    "trajectory per sample": lambda m: _listed(
+        sk.trajectory(m, Ancestral(), X, "log_snr", sk.KeyedNoise(0), steps=4, per_sample=True)
+    ),
+    "likelihood": lambda m: sk.log_likelihood(m, X, method=QUICK),
+    "likelihood per sample": lambda m: sk.log_likelihood(m, X, method=QUICK, trace="hutchinson", per_sample=True),
+    "likelihood by SciPy": lambda m: sk.log_likelihood(m, X, method=sk.ode.SciPy(rtol=1e-2, atol=1e-2)),
+    "likelihood by torchdiffeq": lambda m: sk.log_likelihood(m, X, method=sk.ode.TorchDiffEq(rtol=1e-2, atol=1e-2)),
+    "encode": lambda m: sk.encode(m, X, method=QUICK),
+    "decode": lambda m: sk.decode(m, X, method=QUICK, per_sample=True),
+    "langevin": _moved,
+    "denoising": _lost(sk.losses.DenoisingScoreMatching()),
+    "sliced": _lost(sk.losses.SlicedScoreMatching()),
+    "implicit": _lost(sk.losses.ImplicitScoreMatching()),
+    "train": _trained,
+}
+WITHOUT_A_NETWORK = {
+    "simulate": lambda: _listed(sk.simulate(sk.VPSDE(), X, sk.Noise(0), steps=4)),
+    "energy distance": lambda: sk.metrics.energy_distance(X, X + 1),
+    "noise floor": lambda: sk.metrics.noise_floor(X, X + 1, 2, repeats=3),
+    "swiss roll": lambda: sk.data.swiss_roll(5),
+}
+FAILURES = [
+    (None, None),
+    *((k, e) for k in (1, 2, 3) for e in (KeyboardInterrupt(), RuntimeError("the network failed"))),
+]
+
+
+@pytest.mark.parametrize(
+    "failure", FAILURES, ids=lambda f: "whole" if f[0] is None else f"{type(f[1]).__name__}-{f[0]}"
+)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_leaves_everything_as_it_found_it(name, failure):
+    """Generators, dtype, gradients, threads, modes, weights; also where the network fails at its k-th call."""
+    model = sk.ddpm(network(Net))
+    model.network.fail = failure
+    before = digest(model)
+    if failure[0] is None:
+        CALLS[name](model)
+    else:
+        with pytest.raises(type(failure[1])):
+            CALLS[name](model)
+    after = digest(model)
+    assert {what for what in before if before[what] != after[what]} == set()
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_NETWORK)
+def test_a_call_without_a_network_leaves_everything_as_it_found_it(name):
+    model = sk.ddpm(network(Net))
+    before = digest(model)
+    WITHOUT_A_NETWORK[name]()
+    assert digest(model) == before
+
+
+CHANGES = {
+    "torch's generator": lambda m: torch.rand(1),
+    "NumPy's generator": lambda m: np.random.rand(),  # noqa: NPY002
+    "Python's generator": lambda m: random.random(),
+    "default dtype": lambda m: torch.set_default_dtype(torch.float64),
+    "gradients": lambda m: torch.set_grad_enabled(False),
+    "threads": lambda m: torch.set_num_threads(2),
+    "modes": lambda m: m.network.layers[1].train(),
+    "weights": lambda m: m.network.layers[0].running_mean.add_(1),
+    "gradients of weights": lambda m: m.network.layers[2].weight.requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_the_digest_sees_every_change(what):
+    """Its negative control."""
+    numbers, python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    model = sk.ddpm(network(Net))
+    before = digest(model)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad() if what == "weights" else nullcontext():
+            CHANGES[what](model)
+            after = digest(model) | ({"gradients": before["gradients"]} if what == "weights" else {})
+    finally:
+        np.random.set_state(numbers)  # noqa: NPY002
+        random.setstate(python)
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+        torch.set_num_threads(1)
+    assert {k for k in before if before[k] != after[k]} == {what}
+
+
+@pytest.mark.parametrize("draw", [
+    lambda: torch.rand(2), lambda: torch.randn_like(X), lambda: X.clone().normal_(), lambda: torch.randperm(3),
+    lambda: torch.nn.functional.dropout(X, 0.5), lambda: torch.nn.Linear(2, 2), lambda: torch.bernoulli(X.abs()),
+    lambda: torch.multinomial(X.abs().reshape(-1), 1),
+])  # fmt: skip
+def test_the_guard_stops_a_draw_that_nobody_seeded(draw):
+    """Of torch's own generator; a generator passed in, or a seed lent under a fork, is fine."""
+    with guards.Guards():
+        with pytest.raises(guards.UnseededDraw, match=r"test_independence\.py"):
+            draw()
+        torch.randn(2, generator=torch.Generator().manual_seed(0))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            draw()
+
+
+class Draws(DDIM):
+    """A solver that draws for itself."""
+
+    def step(self, model, state, s, noise):
+        """A step with noise of its own."""
+        state = super().step(model, state, s, noise)
+        return state._replace(x=state.x + torch.randn_like(state.x))
+
+
+def test_the_guard_stops_a_solver_that_draws_for_itself():
+    with guards.Guards(), pytest.raises(guards.UnseededDraw):
+        sk.sample(mlp(), (2, 3), solver=Draws(), steps=2)
+
+
+def test_the_guard_stops_a_silent_broadcast_in_the_package():
+    """(B, 1) beside (B,) is (B, B); a number, an event beside a batch, and other people's code are no matter of it."""
+    column, row, batch = torch.ones(4, 1), torch.ones(4), torch.ones(4, 2)
+    with guards.Guards():
+        for x, y in ((column, row), (torch.ones(4), torch.ones(2, 4, 2))):
+            with pytest.raises(guards.SilentBroadcast, match=r"types\.py, lincomb"):
+                sk.types.lincomb(1.0, x, 1.0, y)
+        sk.types.lincomb(1.0, batch, 1.0, torch.tensor(1.0))
+        sk.types.lincomb(1.0, batch, 1.0, torch.ones(2))
+        sk.types.lincomb(1.0, batch, 1.0, column)
+        assert (column + row).shape == (4, 4)

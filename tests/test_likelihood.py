@@ -1,7 +1,9 @@
 """Likelihoods against exact densities; encoding and decoding; and the errors on the label."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from problems import F64, mixture
@@ -101,24 +103,41 @@ def test_a_prior_with_the_data_s_moments_is_exact_for_gaussian_data():
         torch.testing.assert_close(r.log_prob, model.log_prob(x, sde.t_min), rtol=0, atol=1e-6)
 
 
+class Probes:
+    """A source of the probes that it was given, (B, n, D)."""
+
+    def __init__(self, probes):
+        self.probes = probes
+
+    def __call__(self, x, t, s, stream="path"):
+        raise AssertionError("a likelihood has no path")
+
+    def rademacher(self, like, *, stream):
+        return self.probes.expand(like.shape)
+
+    def normal(self, shape, *, stream, dtype=None, device=None):
+        return self.probes.expand(shape)
+
+
+def probes(distribution, d):
+    """All signs (2^d, d), or Gauss-Hermite nodes exact to the fifth degree (3^d, d), and their weights."""
+    v, w = ([1.0, -1.0], [0.5, 0.5]) if distribution == "rademacher" else np.polynomial.hermite_e.hermegauss(3)
+    points = torch.tensor(list(itertools.product(v, repeat=d)), dtype=F64)
+    return points, torch.tensor(list(itertools.product(np.asarray(w) / sum(w), repeat=d)), dtype=F64).prod(1)
+
+
 def test_hutchinson_is_unbiased_with_the_standard_error_it_states():
     """On a linear field of Jacobian J, S = (J + J^T) / 2: variance 2 |offdiag S|^2 (Rademacher), 2 |S|^2 (normal).
 
-    5,000 rows at the same point: the mean is within 5 standard errors (false alarm 6e-7), the variance within 12 %
-    (about 6 of its standard errors for these nearly normal estimates).
+    The estimate is of the second degree in a probe: all signs, or three nodes a dimension, are its exact law. Of two
+    probes it is the mean of their estimates, and its standard error half of their difference.
     """
-    sde = sk.VPSDE()
+    sde, d = sk.VPSDE(), 5
     g = torch.Generator().manual_seed(0)
-    root = torch.randn(6, 6, generator=g, dtype=F64) / 6**0.5
-    model = sk.models.GaussianMixture(sde, [1.0], torch.zeros(1, 6, dtype=F64), (root @ root.mT)[None])
-    x = torch.ones(5_000, 6, dtype=F64)
-    exact = float(sk.log_likelihood(model, x[:1], method=ode.RK4(steps=40)).log_prob)
-    for distribution in ("rademacher", "normal"):
-        one = sk.log_likelihood(model, x, method=ode.RK4(steps=40), trace=sk.Hutchinson(2, distribution), seed=5)
-        spread = float(one.log_prob.std())
-        assert abs(float(one.log_prob.mean()) - exact) < 5 * spread / len(x) ** 0.5
-        # the stated standard errors, squared, average to the variance of the estimate
-        assert float(one.trace_se.square().mean()) == pytest.approx(spread**2, rel=0.12)
+    root = torch.randn(d, d, generator=g, dtype=F64) / d**0.5
+    model = sk.models.GaussianMixture(sde, [1.0], torch.zeros(1, d, dtype=F64), (root @ root.mT)[None])
+    rk4 = ode.RK4(steps=40)
+    exact = float(sk.log_likelihood(model, torch.ones(1, d), method=rk4).log_prob)
     # the integrated Jacobian of a Gaussian's flow is symmetric: its trace estimate has the variances of the formula
     times = torch.linspace(0, 1, 4001, dtype=F64)[1:-1]
     values, vectors = torch.linalg.eigh(root @ root.mT)
@@ -130,9 +149,17 @@ def test_hutchinson_is_unbiased_with_the_standard_error_it_states():
     j = (vectors * total) @ vectors.mT
     off = j - torch.diag(torch.diagonal(j))
     for distribution, want in (("rademacher", 2 * off.square().sum()), ("normal", 2 * j.square().sum())):
-        r = sk.log_likelihood(model, x, method=ode.RK4(steps=40), trace=sk.Hutchinson(1, distribution), seed=6)
-        assert float(r.log_prob.var()) == pytest.approx(float(want), rel=0.14)
-        assert bool(torch.isinf(r.trace_se).all())
+        v, w = probes(distribution, d)
+        x = torch.ones(len(v), d, dtype=F64)
+        one = sk.log_likelihood(model, x, method=rk4, trace=sk.Hutchinson(1, distribution), noise=Probes(v[:, None]))
+        assert float(w @ one.log_prob) == pytest.approx(exact, rel=1e-12)
+        assert float(w @ (one.log_prob - exact).square()) == pytest.approx(float(want), rel=3e-4)
+        assert bool(torch.isinf(one.trace_se).all())
+        pairs = torch.stack([v, v.roll(3, 0)], 1)
+        two = sk.log_likelihood(model, x, method=rk4, trace=sk.Hutchinson(2, distribution), noise=Probes(pairs))
+        other = one.log_prob.roll(3, 0)
+        torch.testing.assert_close(two.log_prob, (one.log_prob + other) / 2, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(two.trace_se, (one.log_prob - other).abs() / 2, rtol=1e-9, atol=1e-12)
 
 
 def test_rademacher_is_exact_on_a_diagonal_jacobian():

@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from honest import counts, rosenblatt, smooth
 from scipy import integrate, stats
 from scipy.special import logsumexp
 from subjects import rows_and_sdes, sdes
@@ -687,35 +688,32 @@ def test_a_degenerate_covariance_is_fine(kind):
         assert float(offset.abs().min(1).values.max()) < 1e-7
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("source", [sk.Noise, sk.KeyedNoise])
 @pytest.mark.parametrize("t", [None, 0.1])
-def test_draws_have_the_mixtures_moments(source, t):
-    """Mean and second moments of 2e4 draws within 5.5 standard errors: 9 numbers, false alarm 4e-7 in all."""
+def test_draws_have_the_mixtures_law(source, t, seed):
+    """2e4 draws in three dimensions; the wrong component's weight, and a deviation 1.1 times too large, are seen."""
     weights, means, given, matrices = data((3,), "full", seed=4)
     sde = sk.VPSDE()
     model = GaussianMixture(sde, weights, torch.tensor(means), torch.tensor(given))
     alpha, sigma = (1.0, 0.0) if t is None else (float(sde.alpha(t)), float(sde.sigma(t)))
     n = 20_000
-    x = model.sample(n, source(5), t)
+    x = model.sample(n, source(seed), t).numpy()
     assert x.shape == (n, 3)
-    w = weights / weights.sum()
-    mean = alpha * (w @ means)
-    second = np.einsum("k,kij->ij", w, alpha**2 * (matrices + means[:, :, None] * means[:, None])) + sigma**2 * np.eye(
-        3
-    )
-    x = x.numpy()
-    products = x[:, :, None] * x[:, None]
-    assert np.all(np.abs(x.mean(0) - mean) <= 5.5 * x.std(0) / np.sqrt(n))
-    assert np.all(np.abs(products.mean(0) - second) <= 5.5 * products.std(0) / np.sqrt(n))
+    law = alpha * means, alpha**2 * matrices + sigma**2 * np.eye(3)
+    smooth(rosenblatt(x, weights, *law)).holds(detects=0.09)
+    smooth(rosenblatt(1.1 * x, weights, *law)).fails()
+    smooth(rosenblatt(x, weights[[1, 2, 0]], *law)).fails()
 
 
-def test_draws_of_the_data_choose_components_by_weight():
-    """Counts of 2e4 draws of four points, chi-squared at 1e-6; and each component's own draws where they stand."""
+@pytest.mark.statistical
+def test_draws_of_the_data_choose_components_by_weight(seed):
+    """Counts of 2e4 draws of four points; probabilities that are off by 0.03 are seen."""
     w = np.array([0.1, 0.2, 0.3, 0.4])
     model = GaussianMixture(sk.VPSDE(), w, torch.tensor([0.0, 1.0, 2.0, 3.0]), 0.0)
-    counts = torch.bincount(model.sample(20_000, sk.Noise(2)).long(), minlength=4).numpy()
-    assert stats.chisquare(counts, 20_000 * w).pvalue > 1e-6
-    assert stats.chisquare(counts, 20_000 * np.array([0.12, 0.18, 0.3, 0.4])).pvalue < 1e-6  # the test sees 0.02
+    found = torch.bincount(model.sample(20_000, sk.Noise(seed)).long(), minlength=4)
+    counts(found, w).holds(detects=0.03)
+    counts(found, [0.13, 0.17, 0.3, 0.4]).fails()
 
 
 def test_a_keyed_draw_of_the_mixture_is_its_rows_own():
@@ -965,20 +963,27 @@ def test_the_empirical_model_is_the_limit_of_a_mixture():
         empirical.CELLS = cells
 
 
-def test_sampling_the_empirical_model_gives_the_data_back():
-    """Every sample is a datum, and each datum has its share: the trained network that does this has learned nothing."""
+@pytest.mark.statistical
+def test_sampling_the_empirical_model_gives_the_data_back(seed):
+    """Every sample is a datum, and each datum has its share: the trained network that does this has learned nothing.
+
+    Shares of 600 samples to 0.2, of 3000 draws to 0.08, and 3000 draws of p_t by their law. Seen: shares of 1/4, 1/4
+    and 1/2, and a p_t whose data are 1.2 times too far.
+    """
     data = torch.tensor([[-2.0, 0.0], [2.0, 0.0], [0.0, 2.0]], dtype=F64)
     model = sk.models.Empirical(sk.VPSDE(), data)
-    x = sk.sample(model, (600, 2), steps=50, seed=0)
+    x = sk.sample(model, (600, 2), steps=50, seed=seed)
     distance, nearest = torch.cdist(x, data).min(1)
     assert float(distance.max()) < 1e-3
-    # 600 draws of 3: a standard deviation of 11.5; 5 of them
-    assert float((torch.bincount(nearest, minlength=3) - 200).abs().max()) < 58
-    drawn = model.sample(3000, sk.Noise(1))
-    assert float((torch.bincount(torch.cdist(drawn, data).argmin(1), minlength=3) - 1000).abs().max()) < 130
-    noisy = model.sample(3000, sk.Noise(2), 0.5)
+    drawn = torch.cdist(model.sample(3000, sk.Noise((seed, 1))), data).argmin(1)
+    counts(nearest.bincount(minlength=3), [1, 1, 1], of=3).holds(detects=0.2)
+    counts(drawn.bincount(minlength=3), [1, 1, 1], of=3).holds(detects=0.08)
+    counts(drawn.bincount(minlength=3), [1, 1, 2], of=3).fails()
     alpha, sigma = float(model.sde.alpha(0.5)), float(model.sde.sigma(0.5))
-    assert float(noisy[:, 0].var()) == pytest.approx(alpha**2 * 8 / 3 + sigma**2, rel=0.15)
+    covariances = np.tile(sigma**2 * np.eye(2), (3, 1, 1))
+    noisy = model.sample(3000, sk.Noise((seed, 2)), 0.5)
+    smooth(rosenblatt(noisy, [1, 1, 1], alpha * data, covariances), of=3).holds(detects=0.21)
+    smooth(rosenblatt(1.2 * noisy, [1, 1, 1], alpha * data, covariances), of=3).fails()
 
 
 @pytest.mark.parametrize(

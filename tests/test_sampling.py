@@ -81,57 +81,6 @@ def test_an_empty_batch_returns_an_empty_batch_without_a_network_call():
     assert sk.sample(model, x_T=torch.empty(0, 3)).shape == (0, 3)
 
 
-class Net(torch.nn.Module):
-    """A network with dropout and batch normalisation, whose state a sampler could spoil."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = torch.nn.ModuleList([torch.nn.BatchNorm1d(2), torch.nn.Dropout(0.5), torch.nn.Linear(2, 2)])
-        self.fail_at = None
-        self.calls = 0
-
-    def forward(self, x, label):
-        self.calls += 1
-        if self.calls == self.fail_at:
-            raise KeyboardInterrupt
-        assert not self.training
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
-@pytest.mark.parametrize("fail_at", [None, 3])
-@pytest.mark.parametrize("per_sample", [False, True])
-def test_public_calls_leave_everything_as_they_found_it(fail_at, per_sample):
-    """Training mode of every module, parameters, buffers, gradients' mode, default dtype, global generator."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = sk.ddpm(Net())
-    model.network.layers[1].eval()
-    modes = [m.training for m in model.modules()]
-    state = {k: v.clone() for k, v in model.state_dict().items()}
-    generator = torch.get_rng_state()
-    model.network.fail_at = fail_at
-    x = torch.zeros(3, 2)
-    for call in (
-        lambda: sk.sample(model, (3, 2), steps=5, per_sample=per_sample),
-        lambda: sk.log_likelihood(model, x, method=sk.ode.RK4(2)),
-        lambda: sk.encode(model, x, method=sk.ode.RK4(2)),
-    ):
-        model.network.calls = 0
-        if fail_at:
-            with pytest.raises(KeyboardInterrupt):
-                call()
-        else:
-            call()
-        assert [m.training for m in model.modules()] == modes
-        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
-        assert torch.is_grad_enabled()
-        assert torch.get_default_dtype() == torch.float32
-        assert torch.equal(torch.get_rng_state(), generator)
-        assert all(p.grad is None for p in model.parameters())
-
-
 def test_gradients_flow_through_a_trajectory():
     """d x_0 / d x_T of a deterministic sampler against finite differences (gradcheck)."""
     model = mixture(sk.VPSDE())

@@ -248,15 +248,33 @@ def test_projections_are_averaged_and_are_draws_of_their_own():
     assert not torch.equal(two.per_sample(coupled(sde), x0, noise), one.per_sample(coupled(sde), x0, noise))
 
 
+class Recording(sk.Noise):
+    """A source that keeps what it gave, and how it was asked."""
+
+    def __init__(self, seed):
+        super().__init__(seed)
+        self.gave = []
+
+    def normal(self, shape, *, stream, **kind):
+        self.gave.append(("normal", super().normal(shape, stream=stream, **kind)))
+        return self.gave[-1][1]
+
+    def rademacher(self, like, *, stream):
+        self.gave.append(("rademacher", super().rademacher(like, stream=stream)))
+        return self.gave[-1][1]
+
+
 @pytest.mark.parametrize("distribution", DIRECTIONS)
 def test_directions_are_drawn_from_the_source(distribution):
-    """One draw of either kind: the rows of many batches average to the exact trace within 6 standard errors."""
-    sde, x0 = sk.VPSDE(), batch(1).expand(4000, 2, 3)
-    model = coupled(sde)
-    wanted = ImplicitScoreMatching(times=None)(model, x0[:1], sk.Noise(0)).item()
-    rows = SlicedScoreMatching(times=None, distribution=distribution).per_sample(model, x0, sk.Noise(1)).detach()
-    assert float(rows.std()) > 0
-    assert abs(rows.mean().item() - wanted) < 6 * float(rows.std()) / 4000**0.5
+    """One draw of the named kind, a direction of its own for each row, and the rows are those of these directions."""
+    model, x0, source = coupled(sk.VPSDE()), batch(1).expand(40, 2, 3), Recording(1)
+    loss = SlicedScoreMatching(times=None, distribution=distribution)
+    rows = loss.per_sample(model, x0, source)
+    ((kind, directions),) = source.gave
+    assert (kind, directions.shape) == (distribution, x0.shape)
+    assert torch.equal(loss.per_sample(model, x0, Given(None, [directions])), rows)
+    assert len(directions.unique(dim=0)) > 20
+    assert not torch.equal(loss.per_sample(model, x0, Given(None, [directions.flip(0)])), rows)
 
 
 # Data without noise

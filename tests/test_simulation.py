@@ -6,14 +6,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from honest import bounded, dkw
 from problems import F64, Impulses, last
 from scipy import stats
 from subjects import sdes
 
 import sdekit as sk
 from sdekit.errors import InvalidArgument, InvalidType, NonFiniteError, ScheduleError, UnsupportedCombination
-
-ALARM = 1e-6
 
 
 def coefficients(sde, steps, **settings):
@@ -185,20 +184,23 @@ def test_the_chains_stationary_law_is_the_closed_form():
     assert float(((draws**2).sum(0) / V - 1).abs().min()) > 0.05  # and it is not v
 
 
-def test_uniform_numbers_in_place_of_normals_are_seen():
-    """Kolmogorov-Smirnov on 2e4 ends (alarm 1e-6): the chain's own law with normals; far from it with uniforms, whose
-    mean is sqrt(2 h) / (2 h) = 2.2 and whose variance is a twelfth."""
-    h = 0.1
-    law = stats.norm(0.0, math.sqrt(1 / (1 - h / 2)))
-    start = torch.zeros(20_000, 1, dtype=F64)
+@pytest.mark.statistical
+def test_uniform_numbers_in_place_of_normals_are_seen(seed):
+    """2e4 ends have the chain's own law with normals, N(0, 1 / (1 - h / 2)). With uniforms they have the mean
+    sqrt(2 h) / (2 h) = 2.2 and a twelfth of the variance, and neither with normals."""
+    h, steps, n = 0.1, 120, 20_000
     right, wrong = (
-        sk.langevin(torch.neg, start, step_size=h, steps=120, noise=source(4))[:, 0].numpy()
+        sk.langevin(torch.neg, torch.zeros(n, 1, dtype=F64), step_size=h, steps=steps, noise=source(seed))[:, 0].numpy()
         for source in (sk.Noise, Uniform)
     )
-    assert stats.kstest(right, law.cdf).pvalue > ALARM
-    assert stats.kstest(wrong, law.cdf).pvalue < 1e-12
-    assert abs(wrong.mean() - math.sqrt(2 * h) / (2 * h)) < 0.02
-    assert abs(wrong.var() * 12 * (1 - h / 2) - 1) < 0.1
+    v = (1 - (1 - h) ** (2 * steps)) / (1 - h / 2)
+    dkw(right, stats.norm(0.0, math.sqrt(v)).cdf, of=2).holds(detects=0.04)
+    dkw(wrong, stats.norm(0.0, math.sqrt(v)).cdf, of=2).fails()
+    # each end is a sum of uniforms with weights sqrt(2 h) (1 - h)^k
+    reach = math.sqrt(2 * h) * (1 - (1 - h) ** steps) / h
+    slip = {"low": 0.0, "high": reach, "sd": math.sqrt(v / 12), "of": 2}
+    bounded(wrong.mean(), n, reach / 2, **slip).holds(detects=0.08)
+    bounded(right.mean(), n, reach / 2, **slip).fails()
 
 
 def test_a_chain_is_its_draws_and_leaves_its_start_and_its_gradients_alone():

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from honest import rosenblatt, smooth
 from problems import (
     F64,
     MEANS,
@@ -12,7 +13,6 @@ from problems import (
     Recorded,
     Silent,
     affine,
-    energy_distance,
     gaussians,
     last,
     mixture,
@@ -24,6 +24,7 @@ from sdekit import grids, ode
 from sdekit.solvers import (
     DDIM,
     Ancestral,
+    AnnealedLangevin,
     DPMSolver,
     EulerMaruyama,
     Heun,
@@ -155,44 +156,26 @@ def test_predictor_corrector_drops_a_multistep_predictors_memory():
 # The law
 
 
-GROUP, GROUPS = 256, 8
+def of_the_mixture(model, x):
+    """Uniforms by samples, if they have the mixture's law."""
+    covariances = (model.vectors * model.values[:, None]) @ model.vectors.mT
+    return rosenblatt(x, model.weights, model.means, covariances)
 
 
-def distance(model, x):
-    """The energy distance to exact samples, averaged over groups of 256."""
-    exact = model.sample(GROUP * GROUPS, sk.Noise(1000))
-    return float(np.mean([energy_distance(a, b) for a, b in zip(x.split(GROUP), exact.split(GROUP), strict=True)]))
-
-
-def noise_floor(model):
-    """The same distance of other exact samples."""
-    return distance(model, model.sample(GROUP * GROUPS, sk.Noise(2000)))
-
-
+@pytest.mark.statistical
 @pytest.mark.parametrize("solver", solvers())
 @pytest.mark.parametrize("sde", sdes())
-def test_samples_have_the_law_of_the_mixture(sde, solver):
-    """Energy distance within twice the noise floor at 1000 steps (250 of four evaluations) on the log-SNR grid.
-
-    Means over 8 groups of 256 samples: the ratio of two exact ones has a standard deviation near 0.3, so that twice is
-    passed by chance about once in a thousand cases; seeds are fixed. The negative control is far outside.
-    """
-    lags = isinstance(solver, Langevin)
-    if lags:
-        solver = Langevin(snr=0.3, steps=4)  # annealing at one Langevin step a level lags behind the levels
+def test_samples_have_the_law_of_the_mixture(sde, solver, seed):
+    """4096 samples of 250 steps on the log-SNR grid (125 of four evaluations and more), whose discretisation may move a
+    coefficient by 0.03 (0.08 where Langevin steps make no exact chain); samples that are 10 % too wide are seen."""
     model = mixture(sde.with_prior(0.0, 1.5))
-    steps = None if solver.evaluations is None else 1000 if solver.evaluations < 4 else 250
-    if lags and isinstance(sde, sk.FlowSDE):
-        steps = 1000  # the widest range of levels, and alpha changes most: unlike AnnealedLangevin, it does not rescale
-    x = sk.sample(model, (GROUP * GROUPS, 2), solver=solver, steps=steps, seed=7)
-    assert distance(model, x) <= 2 * noise_floor(model)
-
-
-def test_a_wrong_law_is_far_from_the_noise_floor():
-    """The negative control: the same test on samples whose variance is 20 % too large."""
-    model = mixture(sk.VPSDE())
-    x = sk.sample(model, (GROUP * GROUPS, 2), solver=DDIM(), steps=100, seed=7) * 1.2
-    assert distance(model, x) > 2 * noise_floor(model)
+    steps = None if solver.evaluations is None else 250 if solver.evaluations < 4 else 125
+    if isinstance(solver, Langevin):
+        solver, steps = Langevin(snr=0.3, steps=4), 1000  # annealing at fewer steps lags behind the levels
+    x = sk.sample(model, (4096, 2), solver=solver, steps=steps, seed=seed)
+    slack = 0.08 if isinstance(solver, Langevin | AnnealedLangevin) else 0.03
+    smooth(of_the_mixture(model, x), slack=slack).holds(detects=0.175 + slack)
+    smooth(of_the_mixture(model, 1.1 * x), slack=slack).fails()
 
 
 # The contract

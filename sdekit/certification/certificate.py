@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,11 @@ class Certificate:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data, with the versions it was measured with."""
-        from .. import __version__
-
-        versions = {"sdekit": __version__, "torch": torch.__version__, "python": platform.python_version()}
+        versions = {
+            "sdekit": metadata.version("sdekit"),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
         return {"passed": self.passed, **asdict(self), "versions": versions}
 
     def save(self, path: str | Path) -> Path:

@@ -24,9 +24,9 @@ from .problems import F64, Listed, mixture_1d
 from .subject import Subject
 
 QUANTILES = torch.linspace(0.002, 0.998, 250, dtype=F64)
-POINTS = 161
+POINTS = 121
 """Of the spline, over 9 deviations to either side."""
-NODES = {1: 20, 2: 10}
+NODES = {1: 16, 2: 10}
 """Of the quadrature in each draw, by the number of draws a step."""
 
 

@@ -123,33 +123,30 @@ class Probe(NoiseSource, ABC):
 
 
 class Impulses(Probe):
-    """Draws that are 0, but for the k-th of rows 4 + k and 4 + n + k of 4 + 2 n, which is 1 and -1 along every axis.
+    """Draws that are 0, but for the k-th of n in row 4 + k, which is 1 along every axis, and of row 4 + n + k, where
+    there is one, which is -1. It counts its draws, and keeps the streams they were asked for."""
 
-    Half the difference of these two rows of an affine run is its response to that draw. In float32 their rounding
-    errors are independent; the difference to an offset would have the offset's own in all responses. It counts its
-    draws, and keeps the streams they were asked for.
-    """
-
-    def __init__(self, unit: Tensor) -> None:
+    def __init__(self, unit: Tensor, draws: int) -> None:
         self.unit = unit
+        self.draws = draws
         self.count = 0
         self.streams: set[Stream] = set()
 
     def __call__(self, x: Tensor, t: Any, s: Any, stream: Stream = "path") -> Tensor:
         """The draw, like x."""
         z = torch.zeros_like(x)
-        n = (len(x) - STARTS) // 2
-        if self.count < n:
+        if self.count < self.draws:
             z[STARTS + self.count] = self.unit.to(x)
-            z[STARTS + n + self.count] = -self.unit.to(x)
+            if len(x) > STARTS + self.draws:
+                z[STARTS + self.draws + self.count] = -self.unit.to(x)
         self.count += 1
         self.streams.add(stream)
         return z
 
 
 class PathImpulses(Probe):
-    """Draws from a Brownian path of which one increment after the other is 1, and -1: that between the k-th two of
-    given clocks, in rows 4 + k and 4 + n + k. What runs on coarser grids of the same clocks sees the same path."""
+    """Draws from a Brownian path of which one increment after the other is 1: that between the k-th two of given clocks
+    in row 4 + k. What runs on coarser grids of the same clocks sees the same path."""
 
     def __init__(self, unit: Tensor, clocks: Sequence[float]) -> None:
         self.unit = unit
@@ -160,11 +157,8 @@ class PathImpulses(Probe):
         """The draw, like x: (W(t) - W(s)) / sqrt(c_t - c_s)."""
         begin, end = (int((self.clocks - float(level.clock)).abs().argmin()) for level in (t, s))
         gaps = self.gaps[begin:end]
-        part = ((gaps / gaps.sum()).sqrt()[:, None] * self.unit).to(x)
         z = torch.zeros_like(x)
-        n = (len(x) - STARTS) // 2
-        z[STARTS + begin : STARTS + end] = part
-        z[STARTS + n + begin : STARTS + n + end] = -part
+        z[STARTS + begin : STARTS + end] = ((gaps / gaps.sum()).sqrt()[:, None] * self.unit).to(x)
         return z
 
 

@@ -100,7 +100,7 @@ def _draws(sampler: Subject, sde: GaussianSDE) -> int:
     """The draws of one step from the middle of the process."""
     if sampler.stochastic is False:
         return 0
-    noise = Impulses(exact.UNIT)
+    noise = Impulses(exact.UNIT, 0)
     sampler.run(Gaussians(sde), torch.zeros(2, len(exact.UNIT), dtype=F64), log_snr(sde, 4)[1:3], noise)
     return noise.count
 

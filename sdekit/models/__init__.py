@@ -1,6 +1,7 @@
 """Score models: networks with their parametrisations, and exact models."""
 
 from .base import GaussianPrediction, Given, Prediction, ScoreModel, ScorePrediction
+from .convert import Converted
 from .empirical import Empirical
 from .function import FromFunction
 from .mixture import GaussianMixture
@@ -21,6 +22,7 @@ from .variances import LearnedLogit, LearnedRange, Variance
 
 __all__ = [
     "X0",
+    "Converted",
     "Empirical",
     "Epsilon",
     "FlowVelocity",

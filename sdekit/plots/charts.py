@@ -11,6 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import NullFormatter
 
 from ..errors import MOST, InvalidArgument, InvalidType, describe, whole
 from ..sdes.base import GaussianSDE
@@ -66,6 +67,10 @@ def certificate(
             n, e = np.asarray(curve.steps), curve.errors[-1]
             axes.plot(n, e * (n / n[-1]) ** -round(curve.order), ":", color=colour, linewidth=1.0)
     axes.set(xlabel="steps", ylabel="error", xscale="log", yscale="log")
+    ticks = sorted({step for curve in curves.values() for step in curve.steps})
+    axes.set_xticks(ticks, [f"{step:g}" for step in ticks])
+    axes.set_xticks([], minor=True)
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y")
     if curves:
         axes.legend(fontsize=7.5)

@@ -163,6 +163,8 @@ class SDE(ABC):
         name = type(self).__name__
         if not isinstance(x, Tensor):
             raise InvalidType(f"{name}: x must be a tensor of shape (B, *event), got {describe(x)}")
+        if isinstance(t, Tensor) and t.ndim == 0 and t.requires_grad and x.ndim:
+            t = t.expand(len(x))  # a float would drop its gradient
         if isinstance(t, Tensor) and t.ndim > 0:
             if t.shape != x.shape[:1]:
                 raise InvalidArgument(
@@ -436,6 +438,43 @@ class GaussianSDE(SDE):
         """
         other = copy.copy(self)
         object.__setattr__(other, "_data", (_moment("mean", mean), _moment("std", std, positive=True)))
+        return other
+
+    @property
+    def moments(self) -> tuple[float | Tensor, float | Tensor] | None:
+        """The data's (mean, std) where ``with_prior`` gave them, else None."""
+        return self._data
+
+    def restricted(self, t_min: float, t_max: float) -> Self:
+        """The same process on a part of its domain: alpha and sigma stay what they are at every time of it.
+
+        Its prior is that of a run that starts at the new t_max. A table keeps its levels within the part.
+        Raises InvalidArgument unless t_min < t_max lie within the domain, and UnsupportedCombination for a process
+        whose alpha and sigma depend on its own t_min or t_max.
+        """
+        owner = f"{type(self).__name__}.restricted"
+        low = number(owner, "t_min", t_min, at_least=self.t_min, at_most=self.t_max)
+        high = number(owner, "t_max", t_max, at_least=self.t_min, at_most=self.t_max)
+        if low >= high:
+            raise InvalidArgument(f"{owner}: t_max must exceed t_min, got t_min={low:g}, t_max={high:g}")
+        return self._part(low, high)
+
+    def _part(self, t_min: float, t_max: float) -> Self:
+        other = copy.copy(self)
+        times = torch.tensor([t_min, t_max], dtype=torch.float64)
+        try:
+            object.__setattr__(other, "t_min", t_min)
+            object.__setattr__(other, "t_max", t_max)
+        except AttributeError:  # a property: its value is compared below
+            pass
+        same = (other.t_min, other.t_max) == (t_min, t_max) and all(
+            torch.equal(getattr(other, name)(times), getattr(self, name)(times)) for name in ("alpha", "sigma")
+        )
+        if not same:
+            raise UnsupportedCombination(
+                f"{type(self).__name__}.restricted: t_min and t_max must be plain attributes on which alpha and sigma "
+                "do not depend; make the process with the part's own t_min and t_max"
+            )
         return other
 
     def _bare(self, name: str, t: Time | GaussianLevel) -> GaussianLevel:

@@ -57,10 +57,13 @@ class CosineSDE(GaussianSDE):
         """The t with alpha^2 = sigmoid(log_snr), of the shape of the argument; outside the range, its ends."""
         unit = 0.5 * math.pi / (1.0 + self.offset)
         start = unit * self.offset
-        cos, sin = math.cos(start), math.sin(start)
-        noise = cos * cos * torch.sigmoid(-log_snr)  # sin(phi)^2 - sin(phi(0))^2
-        phi = torch.atan2(torch.sqrt(sin * sin + noise), cos * torch.sqrt(torch.sigmoid(log_snr)))
-        return ((phi - start) / unit).clamp(self.t_min, self.t_max)
+        c, s = math.cos(start), math.sin(start)
+        noise = c * c * torch.sigmoid(-log_snr)  # sin(phi)^2 - s^2, which is sin(phi - start) sin(phi + start)
+        cos, sin = c * torch.sqrt(torch.sigmoid(log_snr)), torch.sqrt(s * s + noise)
+        # from the nearer end, t = 0 or t = 1: phi - start cancels where t is small beside the offset
+        since = torch.atan2(noise / (sin * c + cos * s), cos * c + sin * s)
+        t = torch.where(log_snr > 0, since / unit, 1.0 - torch.atan2(cos, sin) / unit)
+        return t.clamp(self.t_min, self.t_max)
 
     def _standard_prior(self, level: GaussianLevel) -> NormalPrior:
         return NormalPrior(0.0, 1.0)

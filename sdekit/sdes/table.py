@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedCombination, describe, one_of, whole
-from .base import SDE, GaussianLevel, GaussianSDE
+from .base import EDGE, SDE, GaussianLevel, GaussianSDE
 from .tables import SPACINGS, check_table, spaced
 
 
@@ -58,29 +58,42 @@ class TableSDE(GaussianSDE, ABC):
         return store[device]
 
     def _bracket(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The node above each of the times t, and how far below its value there the rising quantity is: 0 at a node."""
+        """The node nearest to each of the times t, and how far below its value there the rising quantity is.
+
+        0 at a node, negative above it.
+        """
         times = self._on(t.device)[0]
         k = torch.searchsorted(times, t.detach().contiguous()).clamp(1, len(times) - 1)
-        return k, self._below(k, (times[k] - t) / (times[k] - times[k - 1]))
+        above, below = times[k] - t, t - times[k - 1]
+        # from the nearer end: the difference to the far one cancels where the table rises by orders of magnitude
+        near_low = below < above
+        way = self._way(k, near_low, torch.where(near_low, below, above) / (times[k] - times[k - 1]))
+        return torch.where(near_low, k - 1, k), torch.where(near_low, -way, way)
 
-    def _below(self, k: Tensor, w: Tensor) -> Tensor:
-        """What the quantity lacks to its value at node k, a share w of the interval before it: Hermite's cubic in w."""
+    def _way(self, k: Tensor, low: Tensor, w: Tensor) -> Tensor:
+        """How far the quantity goes within a share w of the interval below node k: Hermite's cubic in w.
+
+        From the interval's lower end where ``low``, else from its upper one.
+        """
         times, values, slopes = self._on(w.device)[:3]
         h, fall = times[k] - times[k - 1], values[k] - values[k - 1]
-        here, there = h * slopes[k], h * slopes[k - 1]
+        here, there = h * slopes[torch.where(low, k - 1, k)], h * slopes[torch.where(low, k, k - 1)]
         return w * (here + w * (3 * fall - 2 * here - there + w * (here + there - 2 * fall)))
 
     def _when(self, value: Tensor) -> Tensor:
         """The time at which the rising quantity has a value; outside the range, the ends of the domain."""
         times, values = self._on(value.device)[:2]
         k = torch.searchsorted(values, value.detach().contiguous()).clamp(1, len(values) - 1)
-        wanted = (values[k] - value).clamp(min=torch.zeros_like(value), max=values[k] - values[k - 1])
+        above, below = values[k] - value, value - values[k - 1]
+        near_low = below < above
+        wanted = torch.where(near_low, below, above)
         low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
         for _ in range(56):  # the cubic is monotone: its bracket halves down to the last bit
             middle = 0.5 * (low + high)
-            over = self._below(k, middle) > wanted
+            over = self._way(k, near_low, middle) > wanted
             low, high = torch.where(over, low, middle), torch.where(over, middle, high)
-        found = times[k] - 0.5 * (low + high) * (times[k] - times[k - 1])
+        w = 0.5 * (low + high) * (times[k] - times[k - 1])
+        found = torch.where(near_low, times[k - 1] + w, times[k] - w)
         found = torch.where(value <= values[k - 1], times[k - 1], found)
         return torch.where(value >= values[k], times[k], found).clamp(self.t_min, self.t_max)
 
@@ -116,6 +129,23 @@ class TableSDE(GaussianSDE, ABC):
             raise InvalidArgument(f"{owner}: steps must be whole numbers, got {brief(index)}")
         return index.long()
 
+    def _part(self, t_min: float, t_max: float) -> Self:
+        kept = self.times[(self.times >= t_min - EDGE) & (self.times <= t_max + EDGE)]
+        if len(kept) < 2:
+            raise InvalidArgument(
+                f"{type(self).__name__}.restricted: [t_min, t_max] must hold 2 levels of the table or more, "
+                f"got {len(kept)} in [{t_min:g}, {t_max:g}]"
+            )
+        # the nodes of the interpolation stay: the process between two levels does not change
+        other = super()._part(float(kept[0]), float(kept[-1]))
+        object.__setattr__(other, "times", kept)
+        object.__setattr__(other, "_listed", kept.tolist())
+        return other
+
+    def _with_prior_shown(self, text: str) -> str:
+        complete = len(self.times) == len(self._knots[0]) - 1
+        return super()._with_prior_shown(text if complete else f"{text}.restricted({self.t_min:g}, {self.t_max:g})")
+
     def respaced(self, steps: int | Tensor | Sequence[int], spacing: str = "linspace") -> Self:
         """The same process with fewer levels: ``steps`` of a spacing, or the levels at the given indices.
 
@@ -131,7 +161,9 @@ class TableSDE(GaussianSDE, ABC):
             raise InvalidArgument(
                 f"{owner}: steps must be 2 or more rising indices in [0, {n - 1}], got {brief(index)}"
             )
-        made = dataclasses.replace(self, **self._kept(index), times=self.times[index])  # type: ignore[type-var]
+        times = self.times[index]
+        settings = self._kept(torch.searchsorted(self._knots[0], times) - 1)
+        made = dataclasses.replace(self, **settings, times=times)  # type: ignore[type-var]
         if self._data is not None:
             object.__setattr__(made, "_data", self._data)
         return made

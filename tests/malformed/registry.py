@@ -311,6 +311,13 @@ SDES += [
         },
     ),
     method(
+        sk.VPSDE,
+        "restricted",
+        fixed(t_min=0.1, t_max=0.9),
+        {"t_min": v.number(at_least=1e-4, below=0.9), "t_max": v.number(above=0.1, at_most=1.0)},
+        owner="VPSDE.restricted",
+    ),
+    method(
         lambda: TABLE,
         "respaced",
         fixed(steps=5),
@@ -620,6 +627,20 @@ MODELS = [
         m.Given,
         lambda: {"model": spy(), "condition": {"y": torch.arange(3)}},
         {"model": v.model(), "condition": v.mapping()},
+    ),
+    Entry(sk.convert, lambda: {"model": spy(), "sde": VE}, {"model": v.model(), "sde": v.gaussian_process()}),
+    Entry(
+        m.Converted,
+        lambda: {"model": spy(), "sde": VE},
+        {"model": v.model(), "sde": v.gaussian_process(), "change": Free("made by the class itself")},
+    ),
+    method(
+        lambda: sk.convert(spy(), sde=VE),
+        "forward",
+        lambda: {"x": X, "t": 0.5},
+        {"x": but(v.batch(), "nan", "-inf"), "t": by("VESDE", v.time(VE)), "condition": Free("the network's own")},
+        owner="Converted",
+        together={"clean": CLEAN},
     ),
     method(
         labelled,
