@@ -19,7 +19,14 @@ MOST = 10_000_000
 
 
 class SDEKitError(Exception):
-    """The root of every error that sdekit raises on purpose."""
+    """The root of every error that sdekit raises on purpose.
+
+    ``rows`` are the numbers of the rows at fault, where it is single rows: the others can be had without them, and with
+    ``per_sample=True`` and the same ids they are the same bits.
+    """
+
+    rows: tuple[int, ...] = ()
+    _message: str = ""
 
 
 class InvalidArgument(SDEKitError, ValueError):
@@ -196,9 +203,22 @@ def finite_rows(owner: str, name: str, x: Tensor, kind: type[SDEKitError] = NonF
     """Raises an error that names the rows of x that hold a NaN or an infinity."""
     if bool(torch.isfinite(x).all()):
         return
-    bad = [i for i, fine in enumerate(torch.isfinite(x).reshape(x.shape[0], -1).all(1).tolist()) if not fine]
-    rows = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
-    raise kind(f"{owner}: {name} must be finite, got NaN or infinity in {len(bad)} of {x.shape[0]} rows (rows {rows})")
+    bad = (~torch.isfinite(x).reshape(x.shape[0], -1).all(1)).nonzero()[:, 0].tolist()
+    message = f"{owner}: {name} must be finite, got NaN or infinity in {len(bad)} of {x.shape[0]} rows (rows @)"
+    raise at_rows(kind, message, bad)
+
+
+def at_rows(kind: type[SDEKitError], message: str, rows: Sequence[int]) -> SDEKitError:
+    """An error that carries the numbers of rows, and names the first of them where its message has an @."""
+    listed = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
+    error = kind(message.replace("@", listed))
+    error.rows, error._message = tuple(rows), message
+    return error
+
+
+def renamed(error: SDEKitError, rows: Sequence[int]) -> SDEKitError:
+    """The same error with other numbers for its rows."""
+    return at_rows(type(error), error._message, rows)
 
 
 def _is(kind: type, value: Any) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import InvalidArgument, InvalidType, batch, describe, finite_rows, floating, number, one_of, whole
+from .chunks import Chunk, Chunks, check_ids_used, keyed
+from .errors import InvalidArgument, InvalidType, batch, describe, finite_rows, flag, floating, number, one_of, whole
 from .models.base import ScoreModel, check_condition, check_model, evaluating
 from .noise import KeyedNoise, check_noise
 from .ode.adaptive import Dopri5
@@ -146,6 +147,8 @@ def log_likelihood(
     prior: Callable[[Tensor], Tensor] | None = None,
     seed: int | Sequence[int] = 0,
     noise: NoiseSource | None = None,
+    per_sample: bool = False,
+    ids: Tensor | Sequence[int] | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Likelihood:
     """The log-density of each row of x under the model's probability flow, at t_min.
@@ -158,9 +161,12 @@ def log_likelihood(
     ``method``: any of ``sdekit.ode``; or ``tol``, ``"fast"``, ``"default"``, ``"tight"`` or a number, the tolerance of
     ``Dopri5``. ``trace``: ``"exact"``, ``"hutchinson"``, or ``Hutchinson(n, distribution)``, whose probes come from
     ``seed`` or ``noise``, keyed by row. ``prior``: a log-density of p_T, (B, *event) -> (B,), in place of the process's
-    prior. ``dtype``: of the integration; a network runs in its own.
+    prior. ``per_sample=True`` gives the network chunks of fixed shape, where row ``ids`` (0, 1, ... unless given, or a
+    keyed ``noise``'s own) has its place: all that is returned of a row is the same bits alone, and in any split, with
+    any method of sdekit's own. ``dtype``: of the integration; a network runs in its own.
 
-    Raises named errors at the door; NonFiniteError and IntegrationError where the flow cannot be integrated.
+    Raises named errors at the door; NonFiniteError and IntegrationError, whose ``rows`` are those at fault, where the
+    flow cannot be integrated.
 
     Example: ``r = log_likelihood(model, x, tol=1e-7); r.log_prob; r.bits_per_dim(bin_width=2 / 256)``.
     """
@@ -171,34 +177,62 @@ def log_likelihood(
     if prior is not None and not callable(prior):
         raise InvalidType(f"log_likelihood: prior must be a log-density, (B, *event) -> (B,), got {describe(prior)}")
     dtype = floating("log_likelihood", "dtype", dtype)
-    noise = KeyedNoise(seed) if noise is None else noise
-    check_noise("log_likelihood", noise)
+    check_ids_used("log_likelihood", ids, noise, flag("log_likelihood", "per_sample", per_sample))
+    if per_sample and noise is not None:
+        keyed("log_likelihood", noise)
+    noise = KeyedNoise(seed, ids) if noise is None else noise
+    check_noise("log_likelihood", noise, len(x))
     check_condition("log_likelihood", model, len(x))
     x = x.detach().to(dtype)
-    event, n = x.shape[1:], math.prod(x.shape[1:])
-    zeros = x.new_zeros(len(x))
+    zeros, n = x.new_zeros(len(x)), math.prod(x.shape[1:])
     density = model.sde.prior.log_prob if prior is None else prior
     _check_density(density(x), x)
     if not x.numel():
         return Likelihood(density(x).to(dtype), zeros, zeros, zeros.long(), n)
+    with torch.no_grad(), evaluating(model):
+        if per_sample:
+            source = keyed("log_likelihood", noise)
+
+            def part(chunk: Chunk) -> tuple[Tensor | None, ...]:
+                return _density(chunk.model(model), chunk.spread(x), method, trace, density, chunk.noise(source))
+
+            log_prob, se, error, nfe = Chunks(len(x), source.ids).map(part)
+        else:
+            log_prob, se, error, nfe = _density(model, x, method, trace, density, noise)
+    assert log_prob is not None
+    assert se is not None
+    assert nfe is not None
+    finite_rows("log_likelihood", "log_prob", log_prob)
+    return Likelihood(log_prob, se, error, nfe, n)
+
+
+def _density(
+    model: ScoreModel,
+    x: Tensor,
+    method: ODEMethod,
+    trace: Trace,
+    density: Callable[[Tensor], Tensor],
+    noise: NoiseSource,
+) -> tuple[Tensor | None, ...]:
+    """log_prob, trace_se, error and nfe of each row."""
+    event, n = x.shape[1:], math.prod(x.shape[1:])
     probes = trace.probes(x, noise)
     k = 1 if probes is None else probes.shape[1]
     start = torch.cat([x.reshape(len(x), -1), x.new_zeros(len(x), k)], 1)
-    sde = model.sde
-    with torch.no_grad(), evaluating(model):
-        end, stats = method.advance(_FlowWithDensity(model, event, probes), start, sde.t_min, sde.t_max)
-        x_T, divergence = end[:, :n].reshape(x.shape), end[:, n:]
+    flow = _FlowWithDensity(model, event, probes)
+    field = flow if model.divisible else flow.__call__
+    end, stats = method.advance(field, start, model.sde.t_min, model.sde.t_max)
+    x_T, divergence = end[:, :n].reshape(x.shape), end[:, n:]
     log_prior, slope = _with_slope(density, x_T)
-    log_prob = log_prior.to(dtype) + divergence.mean(1)
-    finite_rows("log_likelihood", "log_prob", log_prob)
-    se = zeros
+    log_prob = log_prior.to(x.dtype) + divergence.mean(1)
+    se = x.new_zeros(len(x))
     if probes is not None:
-        se = divergence.std(1) / math.sqrt(k) if k > 1 else torch.full_like(zeros, math.inf)
+        se = divergence.std(1) / math.sqrt(k) if k > 1 else torch.full_like(se, math.inf)
     error = None
     if stats.error is not None:
         error = stats.error[:, n:].mean(1) + (slope.abs() * stats.error[:, :n]).sum(1)
     nfe = torch.as_tensor(stats.nfe, device=x.device) * model.evaluations
-    return Likelihood(log_prob, se, error, nfe.expand(len(x)), n)
+    return log_prob, se, error, nfe.expand(len(x))
 
 
 def _check_density(value: Any, x: Tensor) -> None:
@@ -218,29 +252,76 @@ def _with_slope(density: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor,
     return value.detach(), slope.reshape(len(x), -1)
 
 
-def encode(model: ScoreModel, x: Tensor, *, method: ODEMethod | None = None, tol: str | float | None = None) -> Tensor:
+def encode(
+    model: ScoreModel,
+    x: Tensor,
+    *,
+    method: ODEMethod | None = None,
+    tol: str | float | None = None,
+    per_sample: bool = False,
+    ids: Tensor | Sequence[int] | None = None,
+) -> Tensor:
     """The latent of each row: the probability flow from x at t_min to t_max, (B, *event) in the dtype of x.
 
-    ``method`` or ``tol`` as in :func:`log_likelihood`. (Song et al. 2021, section 4.3, arXiv:2011.13456.)
+    ``method`` or ``tol``, ``per_sample`` and ``ids`` as in :func:`log_likelihood`. (Song et al. 2021, section 4.3,
+    arXiv:2011.13456.)
     """
-    return _transport("encode", "x", model, x, _method("encode", method, tol), forward=True)
+    method = _method("encode", method, tol)
+    return _transport("encode", "x", model, x, method, per_sample, ids, forward=True)
 
 
-def decode(model: ScoreModel, z: Tensor, *, method: ODEMethod | None = None, tol: str | float | None = None) -> Tensor:
+def decode(
+    model: ScoreModel,
+    z: Tensor,
+    *,
+    method: ODEMethod | None = None,
+    tol: str | float | None = None,
+    per_sample: bool = False,
+    ids: Tensor | Sequence[int] | None = None,
+) -> Tensor:
     """The data of each latent: the probability flow from z at t_max to t_min, the inverse of :func:`encode`."""
-    return _transport("decode", "z", model, z, _method("decode", method, tol), forward=False)
+    method = _method("decode", method, tol)
+    return _transport("decode", "z", model, z, method, per_sample, ids, forward=False)
 
 
-def _transport(owner: str, name: str, model: ScoreModel, x: Tensor, method: ODEMethod, *, forward: bool) -> Tensor:
+def _transport(
+    owner: str,
+    name: str,
+    model: ScoreModel,
+    x: Tensor,
+    method: ODEMethod,
+    per_sample: bool,
+    ids: Tensor | Sequence[int] | None,
+    *,
+    forward: bool,
+) -> Tensor:
     check_model(owner, model)
     x = batch(owner, name, x)
+    check_ids_used(owner, ids, None, flag(owner, "per_sample", per_sample))
+    source = KeyedNoise(0, ids)
+    check_noise(owner, source, len(x))
     check_condition(owner, model, len(x))
-    ends = (model.sde.t_min, model.sde.t_max)
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    low, high = model.sde.t_min, model.sde.t_max
+    t, s = (low, high) if forward else (high, low)
+    wide = result = x.to(torch.promote_types(x.dtype, torch.float32))
     with torch.no_grad(), evaluating(model):
-        result = method.advance(Flow(model), wide, *(ends if forward else ends[::-1]))[0] if x.numel() else wide
+        if x.numel() and per_sample:
+
+            def part(chunk: Chunk) -> tuple[Tensor | None, ...]:
+                return (_advance(chunk.model(model), method, chunk.spread(wide), t, s),)
+
+            (moved,) = Chunks(len(x), source.ids).map(part)
+            assert moved is not None
+            result = moved
+        elif x.numel():
+            result = _advance(model, method, result, t, s)
     finite_rows(owner, "the result", result)
     return result.to(x.dtype)
+
+
+def _advance(model: ScoreModel, method: ODEMethod, x: Tensor, t: float, s: float) -> Tensor:
+    flow = Flow(model)
+    return method.advance(flow if model.divisible else flow.__call__, x, t, s)[0]
 
 
 def _method(owner: str, method: ODEMethod | None, tol: str | float | None) -> ODEMethod:

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from . import errors
-from .errors import InvalidArgument, InvalidType, describe
+from .chunks import CHUNK, Chunk, Chunks, Keyed, check_ids_used, keyed
+from .errors import InvalidArgument
 from .grids import Grid, levels
 from .models.base import ScoreModel, check_condition, check_model, evaluating
-from .models.wrappers import Counted, Whole
-from .noise import BrownianPath, KeyedNoise, Noise, check_noise
+from .models.wrappers import Counted
+from .noise import KeyedNoise, Noise, check_noise
 from .sdes.base import GaussianSDE, Level
 from .sdes.prior import Prior
 from .solvers.base import Solver, State, check_solver
 from .solvers.dpm_solver import DPMSolver
 from .solvers.euler_maruyama import EulerMaruyama
 from .types import Device, NoiseSource
-
-Keyed: TypeAlias = KeyedNoise | BrownianPath
-"""Sources whose draws are a row's own."""
-
-CHUNK = 64
-"""Rows that ``per_sample=True`` gives the network at a time: its arithmetic may depend on how many they are."""
 
 
 def trajectory(
@@ -38,12 +33,14 @@ def trajectory(
     *,
     steps: int | None = None,
     denoise: bool = True,
+    per_sample: bool = False,
 ) -> Iterator[State[Any]]:
     """The film of a run: its states from the noisiest to the last, one a level of the grid.
 
     ``x_T``: the start, (B, *event), at the grid's first time. ``grid`` and ``denoise``: as :func:`sdekit.grids.levels`
     reads them; ``steps`` goes with a named grid. Each step runs in evaluation mode, and leaves the model as it was;
-    gradients flow where the caller lets them.
+    gradients flow where the caller lets them. ``per_sample=True`` takes a keyed source, and chunks of fixed shape: a
+    row of every state is the same bits alone, and in any split; the states then show no memory.
 
     Raises named errors at the call, before the first network evaluation.
 
@@ -56,6 +53,8 @@ def trajectory(
     x_T = errors.batch("trajectory", "x_T", x_T)
     check_noise("trajectory", noise, len(x_T))
     check_condition("trajectory", model, len(x_T))
+    if errors.flag("trajectory", "per_sample", per_sample):
+        return _evaluated(model, _steps_in_chunks(model, solver, x_T, run, keyed("trajectory", noise)))
     return _evaluated(model, _steps(model, solver, x_T, run, noise))
 
 
@@ -76,6 +75,19 @@ def _steps(
     for s in run[1:]:
         state = solver.step(model, state, s, noise)
         yield state
+
+
+def _steps_in_chunks(
+    model: ScoreModel, solver: Solver, x: Tensor, run: Sequence[Level], noise: Keyed
+) -> Iterator[State[Any]]:
+    chunks = Chunks(len(x), noise.ids)
+    films = [_steps(c.model(model), solver, c.spread(x), run, c.noise(noise)) for c in chunks]
+    for level in run:
+        parts = []
+        for chunk, film in zip(chunks, films, strict=True):
+            with chunk.named():
+                parts.append(next(film).x)
+        yield State(chunks.gather(parts) if parts else x, level)
 
 
 @dataclass(frozen=True)
@@ -181,16 +193,9 @@ def sample(
         grid = "uniform"
     run = levels(model.sde, grid, steps, denoise=denoise)
     place = _check_device(model, device, x_T)
-    if per_sample and noise is not None and not isinstance(noise, Keyed):
-        raise InvalidType(
-            f"sample: noise must be keyed with per_sample=True, KeyedNoise or BrownianPath, got {describe(noise)}"
-        )
-    if ids is not None and noise is not None:
-        raise InvalidArgument(
-            "sample: ids must be left out where noise is given: it has its own, KeyedNoise(seed, ids)"
-        )
-    if ids is not None and not per_sample:
-        raise InvalidArgument(f"sample: ids need per_sample=True, or must be left out, got {describe(ids)}")
+    if per_sample and noise is not None:
+        keyed("sample", noise)
+    check_ids_used("sample", ids, noise, per_sample)
     if x_T is None:
         shape = _check_shape(shape)
         prior = model.sde.prior_at(float(run[0].t))
@@ -206,11 +211,10 @@ def sample(
         noise = KeyedNoise(seed, ids) if per_sample else Noise(seed)
     check_noise("sample", noise, shape[0])
     with torch.no_grad(), evaluating(model):
-        if per_sample:
-            assert isinstance(noise, Keyed)
-            result = _chunked(model, solver, run, noise, shape, prior, x_T, dtype, place, progress)
-        elif shape[0] == 0:
+        if shape[0] == 0:
             result = Samples(torch.empty(shape, dtype=dtype, device=place), 0)
+        elif per_sample:
+            result = _chunked(model, solver, run, keyed("sample", noise), shape, prior, x_T, dtype, place, progress)
         else:
             x = prior.sample(shape, noise, dtype=dtype, device=place) if x_T is None else x_T
             result = _run(model, solver, x, run, noise, progress)
@@ -245,28 +249,19 @@ def _chunked(
     device: torch.device,
     progress: bool,
 ) -> Samples:
-    """Rows in chunks of one shape, row ``id`` in slot ``id mod CHUNK``: its mates never change its bits."""
-    ids = torch.arange(shape[0]) if noise.ids is None else noise.ids
-    x = torch.empty(shape, dtype=dtype, device=device)
-    nfe = torch.zeros(len(ids), dtype=torch.int64)
-    error: Tensor | None = None
-    for chunk in torch.unique(ids // CHUNK).tolist():
-        rows = (ids // CHUNK == chunk).nonzero()[:, 0]
-        slots = ids[rows] % CHUNK
-        everyone = type(noise)(noise.seed, torch.arange(CHUNK) + chunk * CHUNK)
-        start = prior.sample((CHUNK, *shape[1:]), everyone, dtype=dtype, device=device)
-        if x_T is not None:
-            start[slots] = x_T[rows]
-        # an empty slot borrows the condition of the chunk's first row; nobody reads its sample
-        padded = torch.full((CHUNK,), int(rows[0])).index_copy(0, slots, rows)
-        part = _run(Whole(model.rows(padded)), solver, start, run, everyone, progress)
-        x[rows] = part.x[slots]
-        if part.error is not None:
-            error = torch.zeros(len(ids), dtype=part.error.dtype, device=device) if error is None else error
-            error[rows] = part.error[slots]
-        nfe[rows] = part.nfe if isinstance(part.nfe, int) else part.nfe.cpu()[slots]
-    same = int(nfe[0]) if len(nfe) and bool((nfe == nfe[0]).all()) else nfe
-    return Samples(x, same if len(nfe) else 0, error)
+    def part(chunk: Chunk) -> tuple[Tensor | None, ...]:
+        own = chunk.noise(noise)
+        if x_T is None:
+            start = prior.sample((CHUNK, *shape[1:]), own, dtype=dtype, device=device)
+        else:
+            start = chunk.spread(x_T)
+        result = _run(chunk.model(model), solver, start, run, own, progress)
+        return result.x, torch.as_tensor(result.nfe).cpu().expand(CHUNK), result.error
+
+    x, nfe, error = Chunks(shape[0], noise.ids).map(part)
+    assert x is not None
+    assert nfe is not None
+    return Samples(x, int(nfe[0]) if bool((nfe == nfe[0]).all()) else nfe, error)
 
 
 def _check_shape(shape: Any) -> tuple[int, ...]:

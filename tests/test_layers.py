@@ -16,7 +16,7 @@ ORDER = [
     {"types", "errors", "networks"},
     {"sdes", "ode", "noise"},
     {"models", "grids"},
-    {"losses", "solvers"},
+    {"losses", "solvers", "chunks"},
     {"sampling", "simulation", "likelihood", "guidance", "presets"},
     {"tuning", "metrics", "data", "plots"},
     {"certification", "training"},

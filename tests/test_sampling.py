@@ -1,10 +1,8 @@
 """``sample`` and ``trajectory``: their settings, their doors, and what they leave as it was."""
 
-import numpy as np
 import pytest
 import torch
 from problems import F64, last, mixture
-from subjects import solvers, stochastic_solvers
 
 import sdekit as sk
 from sdekit import ode
@@ -58,44 +56,6 @@ def test_a_grid_of_times_is_used_as_it_is():
     assert sk.sample(model, x_T=x, solver=DDIM(), grid=[1.0, 0.1]).shape == (3, 2)
 
 
-ROWS = 130
-SPLITS = (1, 2, 3, 7, 16, 64)
-ORDER = torch.from_numpy(np.random.default_rng(0).permutation(ROWS))
-
-
-def wide():
-    """A model of one wide layer, whose matrix products may round by the number of rows."""
-    weight = 0.3 * torch.randn(2, 96, generator=torch.Generator().manual_seed(0))
-    return sk.models.FromFunction(
-        sk.VPSDE(), eps=lambda x, t: 0.5 * x + torch.tanh(x @ weight.to(x)) @ weight.T.to(x) / 96
-    )
-
-
-@pytest.mark.parametrize("solver", solvers())
-def test_a_row_is_the_same_bits_in_any_split(solver):
-    """per_sample=True: keyed draws, a corrector's among them, and chunks of one shape. 130 rows, and the first rows in
-    splits of 1, 2, 3, 7, 16 and 64, in their order and in another."""
-    model = wide()
-    steps, groups = (3, 2) if solver.evaluations is not None else (2, 1)
-    settings = {"solver": solver, "steps": steps, "seed": 11, "per_sample": True}
-    everyone = sk.sample(model, (ROWS, 2), **settings)
-    for size in SPLITS:
-        for order in (torch.arange(ROWS), ORDER):
-            for ids in order[: groups * size].split(size):
-                rows = sk.sample(model, (len(ids), 2), ids=ids, **settings)
-                assert torch.equal(rows, everyone[ids]), (size, ids)
-    assert not torch.equal(sk.sample(model, (1, 2), ids=[1], **settings), everyone[:1])
-
-
-@pytest.mark.parametrize("solver", stochastic_solvers())
-def test_without_keyed_draws_a_row_depends_on_its_split(solver):
-    """The negative control: batch-wide draws."""
-    settings = {"solver": solver, "steps": 3, "x_T": torch.linspace(-1, 1, 12).reshape(6, 2), "seed": 11}
-    alone = {**settings, "x_T": settings["x_T"][3:]}
-    model = mixture(sk.VPSDE())
-    assert not torch.equal(sk.sample(model, **settings)[3:], sk.sample(model, **alone))
-
-
 def test_conditions_follow_their_rows_through_chunks_and_adaptive_subsets():
     """A model told its row's mean by a condition samples that mean, whatever the chunk and the order."""
     sde = sk.VPSDE()
@@ -119,57 +79,6 @@ def test_an_empty_batch_returns_an_empty_batch_without_a_network_call():
     for settings in ({}, {"per_sample": True}):
         assert sk.sample(model, (0, 1, 8, 8), **settings).shape == (0, 1, 8, 8)
     assert sk.sample(model, x_T=torch.empty(0, 3)).shape == (0, 3)
-
-
-class Net(torch.nn.Module):
-    """A network with dropout and batch normalisation, whose state a sampler could spoil."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = torch.nn.ModuleList([torch.nn.BatchNorm1d(2), torch.nn.Dropout(0.5), torch.nn.Linear(2, 2)])
-        self.fail_at = None
-        self.calls = 0
-
-    def forward(self, x, label):
-        self.calls += 1
-        if self.calls == self.fail_at:
-            raise KeyboardInterrupt
-        assert not self.training
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
-@pytest.mark.parametrize("fail_at", [None, 3])
-@pytest.mark.parametrize("per_sample", [False, True])
-def test_public_calls_leave_everything_as_they_found_it(fail_at, per_sample):
-    """Training mode of every module, parameters, buffers, gradients' mode, default dtype, global generator."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = sk.ddpm(Net())
-    model.network.layers[1].eval()
-    modes = [m.training for m in model.modules()]
-    state = {k: v.clone() for k, v in model.state_dict().items()}
-    generator = torch.get_rng_state()
-    model.network.fail_at = fail_at
-    x = torch.zeros(3, 2)
-    for call in (
-        lambda: sk.sample(model, (3, 2), steps=5, per_sample=per_sample),
-        lambda: sk.log_likelihood(model, x, method=sk.ode.RK4(2)),
-        lambda: sk.encode(model, x, method=sk.ode.RK4(2)),
-    ):
-        model.network.calls = 0
-        if fail_at:
-            with pytest.raises(KeyboardInterrupt):
-                call()
-        else:
-            call()
-        assert [m.training for m in model.modules()] == modes
-        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
-        assert torch.is_grad_enabled()
-        assert torch.get_default_dtype() == torch.float32
-        assert torch.equal(torch.get_rng_state(), generator)
-        assert all(p.grad is None for p in model.parameters())
 
 
 def test_gradients_flow_through_a_trajectory():
@@ -299,21 +208,6 @@ def test_a_network_never_broadcasts(bad):
     """An output of another shape than x is refused, where others would broadcast it."""
     with pytest.raises((sk.errors.InvalidArgument, sk.errors.InvalidType), match="the network must return"):
         sk.sample(sk.ddpm(bad), (4, 2), steps=2)
-
-
-def test_a_row_of_an_adaptive_run_from_given_starts_is_the_same_bits_alone():
-    """Its mates arrive at other times; the network is asked for all slots of its chunk all the same."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = sk.networks.MLP((2,), width=160, depth=2)
-        torch.nn.init.normal_(network.head.weight)
-    model, solver = sk.ddpm(network), ProbabilityFlow(ode.Dopri5(rtol=1e-2, atol=1e-2))
-    x_T = sk.Noise(1).normal((40, 2), stream="x") * torch.logspace(-2, 2, 40)[:, None]
-    ids = torch.arange(40)
-    settings = {"solver": solver, "per_sample": True}
-    together = sk.sample(model, x_T=x_T, ids=ids, **settings)
-    for i in range(0, 40, 7):
-        assert torch.equal(sk.sample(model, x_T=x_T[i : i + 1], ids=ids[i : i + 1], **settings)[0], together[i])
 
 
 class Asks(DDIM):

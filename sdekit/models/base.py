@@ -183,6 +183,10 @@ class ScoreModel(nn.Module, ABC):
         """The model of some rows of the batch, (n,) indices: bound conditions follow their rows."""
         return self
 
+    def on_behalf(self, index: Tensor) -> ScoreModel:
+        """The model of the whole batch, asked for the sake of some rows, (n,) indices: itself, unless it counts."""
+        return self
+
     @property
     def condition(self) -> dict[str, Any]:
         """The condition bound by ``given``, by name; empty where there is none."""

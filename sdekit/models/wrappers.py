@@ -42,8 +42,14 @@ class Counted(ScoreModel):
 
     def rows(self, index: Tensor) -> Counted:
         """The model of some rows, whose evaluations count for these rows."""
-        chosen = index if self.index is None else self.index[index]
-        return Counted(self._model[0].rows(index), self.count, chosen, self.tally)
+        return self._for(self._model[0].rows(index), index)
+
+    def on_behalf(self, index: Tensor) -> Counted:
+        """The same model, whose evaluations count for these rows."""
+        return self._for(self._model[0], index)
+
+    def _for(self, model: ScoreModel, index: Tensor) -> Counted:
+        return Counted(model, self.count, index if self.index is None else self.index[index], self.tally)
 
     @property
     def condition(self) -> dict[str, Any]:

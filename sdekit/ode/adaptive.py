@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import IntegrationError, InvalidArgument, NonFiniteError, number, whole
-from .base import Divisible, Field, ODEMethod, Stats, Tableau, check_slope, check_start
+from ..errors import IntegrationError, InvalidArgument, NonFiniteError, at_rows, number, whole
+from .base import Divisible, Field, ODEMethod, Stats, Tableau, Undivided, check_slope, check_start
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,11 @@ class Adaptive(ODEMethod, ABC):
         for _ in range(self.max_steps):
             if not run.step():
                 return run.finish()
-        raise IntegrationError(
+        raise at_rows(
+            IntegrationError,
             f"{type(self).__name__}: max_steps={self.max_steps} steps were not enough between {t:g} and {s:g} "
-            f"for rows {run.rows_left()} at rtol={self.rtol:g}, atol={self.atol:g}"
+            f"for rows [@] at rtol={self.rtol:g}, atol={self.atol:g}",
+            run.index.tolist(),
         )
 
 
@@ -105,9 +107,8 @@ class _Run:
     def _check_start(self) -> None:
         bad = ~torch.isfinite(self.slope).all(1)
         if bool(bad.any()):
-            rows = bad.nonzero()[:8, 0].tolist()
-            owner = type(self.method).__name__
-            raise NonFiniteError(f"{owner}: the field must be finite, got NaN or infinity at rows {rows}")
+            message = f"{type(self.method).__name__}: the field must be finite, got NaN or infinity at rows [@]"
+            raise at_rows(NonFiniteError, message, bad.nonzero()[:, 0].tolist())
 
     def _first_step(self) -> Tensor:
         """Hairer, Norsett & Wanner 1993, section II.4, row by row."""
@@ -146,8 +147,8 @@ class _Run:
         taken = ratio <= 1.0
         k = self.method.order
         bounded = ratio.clamp(min=1e-10, max=1e10)
-        grown = 0.9 * bounded ** (-0.7 / k) * self.ratio ** (0.4 / k)
-        shrunk = (0.9 * bounded ** (-1 / k)).clamp(max=0.9)
+        grown = 0.9 * self._power(bounded, -0.7 / k) * self._power(self.ratio, 0.4 / k)
+        shrunk = (0.9 * self._power(bounded, -1 / k)).clamp(max=0.9)
         factor = torch.where(taken, grown, shrunk).clamp(0.2, 10.0)
         keep = taken[:, None]
         self.total = torch.where(keep, self.total + local.abs(), self.total)
@@ -160,6 +161,10 @@ class _Run:
         self.h = h * factor
         self._arrive(taken & last)
         return bool(len(self.index))
+
+    def _power(self, base: Tensor, exponent: float) -> Tensor:
+        # each row where it stands in the whole batch: a power's last bit depends on the place in the vector
+        return (torch.ones_like(self.nfe, dtype=base.dtype).index_copy(0, self.index, base) ** exponent)[self.index]
 
     @staticmethod
     def _weighted(row: tuple[float, ...], stages: list[Tensor]) -> Tensor:
@@ -176,10 +181,12 @@ class _Run:
         tiny = ~done & (self.h < 1e-14 * torch.maximum(self.t.abs(), torch.full_like(self.t, self.span)))
         flags = torch.stack([done.any(), tiny.any()]).tolist()
         if flags[1]:
-            raise IntegrationError(
-                f"{type(self.method).__name__}: the step underflowed at rows {self.index[tiny].tolist()[:8]}, "
+            raise at_rows(
+                IntegrationError,
+                f"{type(self.method).__name__}: the step underflowed at rows [@], "
                 f"t={float(self.t[tiny][0]):g}: the field is not finite there, or the tolerance is out of reach of "
-                f"{self.x.dtype} (rtol={self.method.rtol:g}, atol={self.method.atol:g})"
+                f"{self.x.dtype} (rtol={self.method.rtol:g}, atol={self.method.atol:g})",
+                self.index[tiny].tolist(),
             )
         if not flags[0]:
             return
@@ -188,11 +195,10 @@ class _Run:
         keep = (~done).nonzero()[:, 0]
         if isinstance(self.field, Divisible):
             self.field = self.field.rows(keep)
+        elif isinstance(self.field, Undivided):
+            self.field = self.field.on_behalf(keep)
         for name in ("x", "t", "h", "slope", "ratio", "total", "index"):
             setattr(self, name, getattr(self, name)[keep])
-
-    def rows_left(self) -> list[int]:
-        return self.index.tolist()[:8]
 
     def finish(self) -> tuple[Tensor, Stats]:
         return self.result.reshape(self.shape), Stats(self.nfe, self.error.reshape(self.shape))

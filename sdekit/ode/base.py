@@ -26,6 +26,14 @@ class Divisible(Field, Protocol):
         """The field of the rows at the (n,) indices."""
 
 
+@runtime_checkable
+class Undivided(Field, Protocol):
+    """A field that is asked for the whole batch or for none, and told for which rows: it may count what they cost."""
+
+    def on_behalf(self, index: Tensor) -> Undivided:
+        """The field, still of the whole batch, asked for the rows at the (n,) indices of those it was asked for."""
+
+
 class Stats(NamedTuple):
     """What an integration knows of itself."""
 

@@ -40,6 +40,21 @@ class Flow:
         return Flow(self.model.rows(index))
 
 
+class UndividedFlow:
+    """The flow of a model that may not be asked for some rows of its batch alone."""
+
+    def __init__(self, model: ScoreModel, *levels: Level):
+        self.flow = Flow(model, *levels)
+
+    def __call__(self, x: Tensor, t: Time) -> Tensor:
+        """dx/dt, of the shape of x."""
+        return self.flow(x, t)
+
+    def on_behalf(self, index: Tensor) -> UndividedFlow:
+        """The flow of the whole batch, asked for some rows."""
+        return UndividedFlow(self.flow.model.on_behalf(index))
+
+
 @dataclass(frozen=True)
 class ProbabilityFlow(Solver):
     """The probability flow ODE in t, by any method of ``sdekit.ode``: ``ProbabilityFlow(ode.RK4())``.
@@ -76,8 +91,8 @@ class ProbabilityFlow(Solver):
             return State(model(x, t).x0, s, error)
         if isinstance(t.t, Tensor) or isinstance(s.t, Tensor):
             raise UnsupportedCombination(f"{self}: needs one time for the whole batch, got a time per row")
-        flow = Flow(model, t, s)
-        x, stats = self.method.advance(flow if model.divisible else flow.__call__, x, t.t, s.t)
+        flow = Flow(model, t, s) if model.divisible else UndividedFlow(model, t, s)
+        x, stats = self.method.advance(flow, x, t.t, s.t)
         if stats.error is not None:
             error = stats.error if error is None else error + stats.error
         return State(x, s, error)

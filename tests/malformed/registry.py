@@ -1159,6 +1159,22 @@ def wrong_density(x):
     return x.sum()
 
 
+WRONG_IDS = {
+    **{f"ids {k}": ({"per_sample": True, "ids": wrong}, "ids", "KeyedNoise") for k, wrong in v.ids().values.items()},
+    "too few ids": ({"per_sample": True, "ids": [0]}, "ids"),
+}
+WRONG_SOURCES = {
+    "ids of the noise": ({"per_sample": True, "noise": TOO_MANY_IDS}, "ids"),
+    "ids beside noise": ({"per_sample": True, "noise": sk.KeyedNoise(0), "ids": [0, 1, 2]}, "ids"),
+    "noise that is not keyed": ({"per_sample": True, "noise": sk.Noise(0)}, "noise"),
+}
+
+
+def per_sample(owner):
+    """Whether rows are independent of their batch, and the ids that they then have."""
+    return {"per_sample": v.flag(), "ids": by(owner, Wrong({"without per_sample": [0, 1, 2]}))}
+
+
 TOP = [
     Entry(
         sk.ddpm,
@@ -1189,8 +1205,7 @@ TOP = [
             "x_T": but(v.batch(optional=True)),
             "seed": by("Noise", v.seed()),
             "noise": v.noise(optional=True),
-            "per_sample": v.flag(),
-            "ids": by("sample", Wrong({"without per_sample": [0, 1, 2]})),
+            **per_sample("sample"),
             "dtype": v.dtype(optional=True),
             "device": v.device(),
             "progress": v.flag(),
@@ -1199,14 +1214,8 @@ TOP = [
         together={
             "no shape": ({"shape": None}, "shape"),
             "another shape than the start's": ({"x_T": torch.zeros(4, 2)}, "shape"),
-            **{
-                f"ids {k}": ({"per_sample": True, "ids": wrong}, "ids", "KeyedNoise")
-                for k, wrong in v.ids().values.items()
-            },
-            "too few ids": ({"per_sample": True, "ids": [0]}, "ids"),
-            "ids of the noise": ({"per_sample": True, "noise": TOO_MANY_IDS}, "ids"),
-            "ids beside noise": ({"per_sample": True, "noise": sk.KeyedNoise(0), "ids": [0, 1, 2]}, "ids"),
-            "noise that is not keyed": ({"per_sample": True, "noise": sk.Noise(0)}, "noise"),
+            **WRONG_IDS,
+            **WRONG_SOURCES,
             "labels for other rows": ({"model": labelled(), "shape": (4, 2)}, "y"),
             "a solver that the process lacks": (
                 {"model": m.FromFunction(BARE, score=v.math_sin), "solver": s.DDIM()},
@@ -1221,8 +1230,16 @@ TOP = [
     Entry(
         sk.trajectory,
         lambda: {"model": spy(), "solver": s.DDIM(), "x_T": X, "grid": "log_snr", "noise": sk.Noise(0), "steps": 2},
-        {"model": v.model(), **RUN, "x_T": v.batch(), "noise": v.noise(), "denoise": by("grid", v.flag())},
+        {
+            "model": v.model(),
+            **RUN,
+            "x_T": v.batch(),
+            "noise": v.noise(),
+            "denoise": by("grid", v.flag()),
+            "per_sample": v.flag(),
+        },
         together={
+            "noise that is not keyed": ({"per_sample": True}, "noise"),
             "labels for other rows": ({"model": labelled(), "x_T": torch.zeros(4, 2)}, "y"),
             "ids of the noise": ({"noise": TOO_MANY_IDS}, "ids"),
         },
@@ -1267,16 +1284,26 @@ TOP = [
             "prior": but(v.maybe_function(), one_number=wrong_density, nothing=lambda x: None),
             "seed": by("Noise", v.seed()),
             "noise": v.noise(optional=True),
+            **per_sample("log_likelihood"),
             "dtype": v.dtype(),
         },
-        together={**BOTH, "labels for other rows": ({"model": labelled(), "x": torch.zeros(4, 2)}, "y")},
+        together={
+            **BOTH,
+            **WRONG_IDS,
+            **WRONG_SOURCES,
+            "labels for other rows": ({"model": labelled(), "x": torch.zeros(4, 2)}, "y"),
+        },
     ),
     *(
         Entry(
             way,
             lambda name=name: {"model": spy(), name: X, "tol": "fast"},
-            {"model": v.model(), name: v.batch(), **INTEGRATION},
-            together={**BOTH, "labels for other rows": ({"model": labelled(), name: torch.zeros(4, 2)}, "y")},
+            {"model": v.model(), name: v.batch(), **INTEGRATION, **per_sample(way.__name__)},
+            together={
+                **BOTH,
+                **WRONG_IDS,
+                "labels for other rows": ({"model": labelled(), name: torch.zeros(4, 2)}, "y"),
+            },
         )
         for way, name in ((sk.encode, "x"), (sk.decode, "z"))
     ),
