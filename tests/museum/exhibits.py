@@ -15,12 +15,12 @@ import pytest
 import test_brownian_path
 import test_classics
 import test_grids
+import test_independence
 import test_likelihood
 import test_losses
 import test_models
 import test_noise
 import test_ode
-import test_sampling
 import test_sdes
 import test_solvers
 import test_spot_the_bug as spot
@@ -35,7 +35,7 @@ import sdekit as sk
 from sdekit import sampling, simulation
 from sdekit.certification import checks
 from sdekit.errors import InvalidArgument, ScheduleError, SDEKitError
-from sdekit.likelihood import _FlowWithDensity, log_likelihood
+from sdekit.likelihood import _density, _FlowWithDensity, log_likelihood
 from sdekit.models.base import GaussianPrediction, evaluating
 from sdekit.models.parametrisations import _index
 from sdekit.noise import BrownianPath, KeyedNoise
@@ -388,7 +388,7 @@ EXHIBITS = [
         "Sampling leaves the model in evaluation mode: dropout is off for the rest of training.",
         "previews in training loops of several code bases",
         Slip(evaluating, "module.training = True", "module.training = False"),
-        partial(test_sampling.test_public_calls_leave_everything_as_they_found_it, None, False),
+        partial(test_independence.test_a_call_leaves_everything_as_it_found_it, "sample", (None, None)),
     ),
     # Likelihood
     Exhibit(
@@ -417,14 +417,14 @@ EXHIBITS = [
         "D3",
         "The divergence has the wrong sign.",
         "the two directions of time of diffusion and flow matching",
-        Slip(log_likelihood, "log_prior.to(dtype) + divergence.mean(1)", "log_prior.to(dtype) - divergence.mean(1)"),
+        Slip(_density, "+ divergence.mean(1)", "- divergence.mean(1)"),
         partial(test_likelihood.test_any_event_shape, ()),
     ),
     Exhibit(
         "D4",
         "The trace estimates of several probes are added up and never divided by their number.",
         "bayesflow, issue 772",
-        Slip(log_likelihood, "+ divergence.mean(1)", "+ divergence.sum(1)"),
+        Slip(_density, "+ divergence.mean(1)", "+ divergence.sum(1)"),
         partial(test_likelihood.test_rademacher_is_exact_on_a_diagonal_jacobian),
     ),
     Exhibit(
@@ -461,7 +461,7 @@ EXHIBITS = [
         "Dropout is active while a density is computed.",
         "likelihoods called within training loops",
         Slip(log_likelihood, "with torch.no_grad(), evaluating(model):", "with torch.no_grad():"),
-        partial(test_sampling.test_public_calls_leave_everything_as_they_found_it, None, False),
+        partial(test_independence.test_a_call_leaves_everything_as_it_found_it, "likelihood", (None, None)),
     ),
     # Randomness
     Exhibit(
@@ -502,7 +502,7 @@ EXHIBITS = [
         Slip(
             sampling._run, "counted = Counted(model, len(x))", "torch.manual_seed(0); counted = Counted(model, len(x))"
         ),
-        partial(test_sampling.test_public_calls_leave_everything_as_they_found_it, None, False),
+        partial(test_independence.test_a_call_leaves_everything_as_it_found_it, "sample", (None, None)),
     ),
     Exhibit(
         "E5",

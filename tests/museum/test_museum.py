@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import random
 
+import numpy as np
 import page
 import pytest
 import torch
@@ -37,9 +39,12 @@ def test_the_law_holds(exhibits, hold):
 
 @each_exhibit
 def test_the_slip_is_caught(exhibit, hold):
-    """The package with one wrong line in it; what a slip does to torch's generator is undone."""
+    """The package with one wrong line in it; what a slip does to global generators is undone."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]), exhibit.slip.injected(), pytest.raises(exhibit.fails):
         hold(exhibit.law)
+    np.random.set_state(numpy_state)  # noqa: NPY002
+    random.setstate(python_state)
 
 
 def test_every_row_of_the_catalogue_is_on_show_or_excused():
