@@ -1,0 +1,382 @@
+"""Mutation testing of the package's mathematics: does a test fail when the code is changed?
+
+cosmic-ray finds the mutants and keeps the session, an SQLite file from which a stopped run goes on. In place of a new
+process a mutant, this script forks: the parent has torch and pytest loaded and never sdekit, the child imports sdekit
+with the mutant in place of its module, which is changed in memory and never on disk. Mutants of annotations and of
+docstrings are none.
+
+    python tests/mutation/run.py session.sqlite --sample 300 --seed 0         # start, or go on
+    python tests/mutation/run.py session.sqlite --sample 300 --shard 2/4      # a part of the same sample
+    python tests/mutation/run.py session.sqlite --report                      # the score, and the survivors
+    python tests/mutation/run.py session.sqlite --again                       # ask new tests about the survivors
+
+A mutant is killed by a test that fails, by an import that does, or by running for ever. Short tests are asked first.
+The exit status is 1 where the score is below ``--at-least``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import functools
+import importlib.abc
+import importlib.util
+import json
+import os
+import random
+import re
+import resource
+import sys
+import time
+import traceback
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import mpmath
+import numpy as np
+import pytest
+import safetensors.torch
+import scipy.integrate
+import scipy.interpolate
+import scipy.stats
+import torch
+import torchdiffeq
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.ast.ast_query import ASTQuery
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
+from cosmic_ray.work_db import WorkDB
+from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkItem, WorkResult
+
+LOADED = hypothesis, mpmath, np, safetensors, scipy, torch, torchdiffeq
+"""What a child finds already imported."""
+
+ROOT = Path(__file__).parents[2]
+
+TESTS = {
+    "sdes": ("sdes", "tables", "classics", "losses"),
+    "models": ("models", "losses", "guidance", "sampling"),
+    "losses": ("losses", "score_matching", "variational"),
+    "solvers": ("solvers", "classics", "sampling"),
+    "ode": ("ode", "likelihood", "sampling"),
+    "likelihood": ("likelihood",),
+    "noise": ("noise", "brownian_path"),
+    "grids": ("grids", "tables", "sampling"),
+}
+"""The packages under test, and the files of tests that are asked, in this order."""
+
+LONG, BUDGET, HANGS = (0.3, 1.0), (10.0, 20.0, 35.0), 240
+"""Seconds of CPU: above which a test is put off by one pass or by two; after which no more tests are asked in a pass;
+and after which a mutant runs for ever. See ``Watch``."""
+
+DURATIONS = Path(__file__).with_name("durations.json")
+"""What takes long: written as the tests are asked."""
+
+PATIENCE = [1.0]
+"""By which the budgets are multiplied: ``--patience``."""
+
+
+def modules() -> list[Path]:
+    """The files that are mutated."""
+    found = [ROOT / "sdekit" / f"{name}.py" for name in TESTS] + [
+        path for name in TESTS for path in (ROOT / "sdekit" / name).rglob("*.py")
+    ]
+    return sorted(path for path in found if path.is_file() and path.name != "__init__.py")
+
+
+def meaning(source: str) -> str:
+    """What runs of a source: its tree without annotations and docstrings; of what is no Python, itself."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return source
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Constant(None)
+    return ast.dump(tree)
+
+
+CRASHES = re.compile(r"_(Add|Sub|Mul|Div|FloorDiv|Mod|Pow)_(BitOr|BitAnd|BitXor|LShift|RShift)$")
+"""Bits of floats are a TypeError: mutants that any test kills say nothing, and are left out."""
+
+
+@functools.cache
+def mutants() -> list[MutationSpec]:
+    """Every place where an operator of cosmic-ray changes the source."""
+    found = []
+    operators = [(name, get_operator(name)) for name in sorted(operator_names()) if not CRASHES.search(name)]
+    for path in modules():
+        nodes = list(ast_nodes(get_ast(path.read_text("utf-8"))))
+        for name, operator in operators:
+            if operator.arguments():
+                continue
+            places = ((node, *place) for node in nodes for place in operator().mutation_positions(node))
+            for i, (node, start, end) in enumerate(places):
+                where = ASTQuery(node).get_definition_name()
+                found.append(MutationSpec(str(path.relative_to(ROOT)), name, i, start, end, {}, where))
+    return found
+
+
+def mutated(mutation: MutationSpec) -> str | None:
+    """The module's source with the mutant; None where nothing that runs has changed."""
+    source = (ROOT / mutation.module_path).read_text("utf-8")
+    changed = mutate_code(source, get_operator(mutation.operator_name)(), mutation.occurrence)
+    return None if changed is None or meaning(changed) == meaning(source) else changed
+
+
+def sampled(n: int, seed: int, shard: tuple[int, int]) -> Iterator[MutationSpec]:
+    """n mutants of all, by the seed, or a shard's part of them; those that change nothing are passed over."""
+    everyone = list(mutants())
+    random.Random(seed).shuffle(everyone)
+    taken = 0
+    for mutation in everyone:
+        if taken == n:
+            return
+        if mutated(mutation) is not None:
+            taken += 1
+            if taken % shard[1] == shard[0] % shard[1]:
+                yield mutation
+
+
+class Mutant(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one module from a changed source."""
+
+    def __init__(self, path: str, source: str):
+        self.name = path.removesuffix(".py").replace("/", ".")
+        self.path, self.source = path, source
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        return importlib.util.spec_from_loader(name, self) if name == self.name else None
+
+    def exec_module(self, module: Any) -> None:
+        module.__file__ = str(ROOT / self.path)
+        exec(compile(self.source, module.__file__, "exec"), module.__dict__)
+
+
+class Watch:
+    """A pytest plugin: chooses what is asked in a pass, and remembers what failed and what took long.
+
+    The passes: of each test the cases that name a class of the mutated file, or the first one; the other cases; and
+    those that are known to be long, the shortest first. Nothing is interrupted: a test takes an interruption for a
+    failure.
+    """
+
+    def __init__(self, source: str, known: dict[str, float]):
+        names = re.findall(r"^class (\w+)", source, re.MULTILINE)
+        self.named = re.compile("|".join(names) or "$^")
+        self.known, self.long = known, dict[str, float]()
+        self.step, self.failed = 0, ""
+        self.ran: set[str] = set()
+        self.left: set[str] = set()
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        first = {item.originalname or item.name: item for item in reversed(items)}
+        named: Counter[str] = Counter()
+        chosen = set()
+        for item in items:
+            function = item.originalname or item.name
+            if self.named.search(item.name):
+                named[function] += 1
+            if first[function] is item or (self.named.search(item.name) and named[function] <= 2):
+                chosen.add(item.nodeid)
+
+        def step(item: Any) -> int:
+            seconds = self.known.get(item.nodeid, 0.0)
+            return (
+                2
+                if seconds > LONG[1] or item.nodeid in self.left
+                else int(seconds > LONG[0] or item.nodeid not in chosen)
+            )
+
+        items[:] = [item for item in items if step(item) == self.step]
+        if self.step == 2:
+            items.sort(key=lambda item: self.known.get(item.nodeid, 0.0))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Any:
+        started = time.process_time()
+        if started > BUDGET[self.step] * PATIENCE[0]:
+            self.left.add(item.nodeid)
+            return True
+        done = yield
+        self.left.discard(item.nodeid)
+        seconds = time.process_time() - started
+        if seconds > LONG[0]:
+            self.long[item.nodeid] = round(seconds, 2)
+        return done
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.failed = self.failed or (report.nodeid if report.failed else "")
+        if report.when == "call":
+            self.ran.add(report.nodeid)
+
+
+def child(mutation: MutationSpec, source: str, pipe: int) -> None:
+    """Runs the tests against the mutant, and says what failed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    resource.setrlimit(resource.RLIMIT_CPU, (HANGS, HANGS))
+    os.chdir(ROOT)
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.meta_path.insert(0, Mutant(str(mutation.module_path), source))
+    watch = Watch(source, known())
+    options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what the parent has loaded
+    for watch.step in range(3):
+        for name in (*TESTS[package(mutation)], "mutants"):
+            file = f"tests/test_{name}.py"
+            if not watch.failed and Path(file).exists():
+                code = pytest.main([*options, file], plugins=[watch])
+                watch.failed = watch.failed or ("" if code in {0, 5} else f"the import of {file}")
+    with os.fdopen(pipe, "w") as out:
+        json.dump([watch.failed, len(watch.ran), len(watch.left), watch.long], out)
+
+
+def known() -> dict[str, float]:
+    """The tests that take long, in seconds of CPU, as earlier children have found them."""
+    return json.loads(DURATIONS.read_text("utf-8")) if DURATIONS.exists() else {}
+
+
+def asked(mutation: MutationSpec, source: str) -> tuple[str, int, int]:
+    """(what failed or "", tests that ran, tests that were left out), from a child of this process."""
+    read, write = os.pipe()
+    sys.stdout.flush()
+    pid = os.fork()
+    if not pid:
+        try:
+            child(mutation, source, write)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    status = os.waitpid(pid, 0)[1]
+    if os.WIFSIGNALED(status):
+        return f"signal {os.WTERMSIG(status)}, as of running for ever", 0, 0
+    failed, ran, left_out, long = json.loads(said)  # an error of this script is not a test that fails
+    if long.keys() - known().keys():
+        everyone = {**long, **known()}
+        DURATIONS.write_text(json.dumps(dict(sorted(everyone.items())), indent=0) + "\n", "utf-8")
+    return failed, ran, left_out
+
+
+def judge(mutation: MutationSpec) -> WorkResult:
+    """Asks the tests of the mutant's package."""
+    source = mutated(mutation)
+    assert source is not None
+    failed, ran, left_out = asked(mutation, source)
+    outcome = TestOutcome.KILLED if failed else TestOutcome.SURVIVED
+    said = f"killed by {failed}" if failed else f"survived {ran} tests, {left_out} left out"
+    old = (ROOT / mutation.module_path).read_text("utf-8").splitlines()
+    new = source.splitlines()
+    changed = [(a, b) for a, b in zip(old, new, strict=False) if a != b][:1] or [("", "a line more or less")]
+    diff = f"- {changed[0][0].strip()}\n+ {changed[0][1].strip()}"
+    return WorkResult(WorkerOutcome.NORMAL, said, outcome, diff)
+
+
+def baseline() -> int:
+    """Asks the tests of each package about a module of it as it is: none may fail."""
+    wrong = 0
+    firsts = {path.relative_to(ROOT).parts[1].removesuffix(".py"): path for path in modules()}
+    for name, path in firsts.items():
+        spec = MutationSpec(str(path.relative_to(ROOT)), "core/NoOp", 0, (1, 0), (1, 1))
+        failed, ran, left_out = asked(spec, path.read_text("utf-8"))
+        wrong += bool(failed)
+        print(f"{name:12} {failed or 'healthy'}: {ran} tests ran, {left_out} left out", flush=True)
+    return int(wrong > 0)
+
+
+def run(db: WorkDB) -> None:
+    """Judges what is pending."""
+    for item in db.pending_work_items:
+        started = time.monotonic()
+        (mutation,) = item.mutations
+        result = judge(mutation)
+        db.set_result(item.job_id, result)
+        print(f"{time.monotonic() - started:6.1f} s  {place(mutation)}: {result.output}", flush=True)
+
+
+def place(mutation: MutationSpec) -> str:
+    """File, line and operator."""
+    return f"{mutation.module_path}:{mutation.start_pos[0]} {mutation.operator_name.removeprefix('core/')}"
+
+
+def package(mutation: MutationSpec) -> str:
+    """The package of TESTS that a mutant lies in."""
+    return Path(mutation.module_path).parts[1].removesuffix(".py")
+
+
+def interval(killed: int, n: int) -> tuple[float, float]:
+    """Clopper and Pearson's 95 % interval of a share."""
+    low = scipy.stats.beta.ppf(0.025, killed, n - killed + 1) if killed else 0.0
+    high = scipy.stats.beta.ppf(0.975, killed + 1, n - killed) if killed < n else 1.0
+    return float(low), float(high)
+
+
+def report(db: WorkDB) -> float:
+    """Prints the score of each package and of all, and every survivor; returns the score."""
+    results = dict(db.results)
+    killed, total = Counter(), Counter()
+    for item in db.work_items:
+        if item.job_id in results:
+            (mutation,) = item.mutations
+            survived = results[item.job_id].test_outcome == TestOutcome.SURVIVED
+            total[package(mutation)] += 1
+            killed[package(mutation)] += not survived
+            if survived:
+                print(f"{place(mutation)}\n{results[item.job_id].diff}\n{results[item.job_id].output}\n")
+    for name in sorted(total):
+        print(f"{name:12} {killed[name]:4} of {total[name]:4} killed")
+    n, k = sum(total.values()), sum(killed.values())
+    low, high = interval(k, n) if n else (0.0, 1.0)
+    print(f"{len(db.work_items) - n} pending")
+    print(f"{k} of {n} killed: {100 * k / max(n, 1):.1f} %, 95 % interval {100 * low:.1f} to {100 * high:.1f} %")
+    return k / max(n, 1)
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("session", type=Path, help="the SQLite file of the session, made where there is none")
+    parser.add_argument("--sample", type=int, default=20, help="mutants of a new session")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample of a new session")
+    parser.add_argument("--shard", default="1/1", help="i/k: every k-th mutant of the sample, from the i-th")
+    parser.add_argument("--report", action="store_true", help="print what the session knows, and run nothing")
+    parser.add_argument("--baseline", action="store_true", help="ask the tests about each module without a mutant")
+    parser.add_argument("--patience", type=float, default=1.0, help="multiplies the time that tests have for a mutant")
+    parser.add_argument("--again", action="store_true", help="judge the survivors anew")
+    parser.add_argument("--at-least", type=float, default=0.0, help="the score below which the exit status is 1")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    PATIENCE[0] = arguments.patience
+    if arguments.baseline:
+        return baseline()
+    new = not arguments.session.exists()
+    db = WorkDB(arguments.session, WorkDB.Mode.create)
+    if new:
+        i, k = map(int, arguments.shard.split("/"))
+        chosen = sampled(arguments.sample, arguments.seed, (i, k))
+        db.add_work_items(WorkItem.single(job_id=uuid.uuid4().hex, mutation=m) for m in chosen)
+    if arguments.again:
+        items = {item.job_id: item for item in db.work_items}
+        for job_id, result in list(db.results):
+            if result.test_outcome == TestOutcome.SURVIVED:
+                fresh = judge(items[job_id].mutations[0])
+                db.set_result(job_id, fresh)
+                print(f"{place(items[job_id].mutations[0])}: {fresh.output}", flush=True)
+    elif not arguments.report:
+        run(db)
+    return int(report(db) < arguments.at_least)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
