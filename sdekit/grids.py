@@ -121,6 +121,10 @@ def levels(
             raise InvalidType("grid: steps must be given with a named grid or a grid function, got steps=None")
         names = {**NAMES, **TABLE_NAMES}
         function = names[one_of("grid", "grid", grid, names)] if isinstance(grid, str) else grid
+        if function in TABLE_NAMES.values():
+            # the caller's own count: the grid's is one below where the clean level follows
+            most = len(table(f"grid: {grid!r}" if isinstance(grid, str) else "grid", sde).times) - (not denoise)
+            whole("grid", "steps", steps, at_least=1, at_most=most)
         times = check_times(sde, function(sde, steps - 1 if denoise else steps))
     else:
         times = check_times(sde, grid)

@@ -69,7 +69,7 @@ def pytest_pyfunc_call(pyfuncitem):
     assert 0 < spent <= honest.ALARM * (1 + 1e-9), f"the test's alarms add up to {spent:.3g}"
     assert any(kind == "fails" for kind, *_ in asked), "a statistical test has a negative control"
     detects = [found for kind, _, found in asked if kind == "holds"]
-    pyfuncitem.user_properties.append(("honest", [spent, min(detects), max(detects)]))
+    pyfuncitem.user_properties.append(("honest", [float(spent), float(min(detects)), float(max(detects))]))
     return result
 
 

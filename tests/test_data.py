@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 import torch
-from honest import bounded, correlation, dkw, rosenblatt, smooth
+from honest import bounded, correlation, dkw, rosenblatt, smooth, uniform
 from problems import mixture
 from scipy import integrate, stats
 
@@ -106,8 +106,8 @@ def test_the_roll_is_scikit_learns_standardised_by_its_law(n, seed, noise):
 def test_draws_on_the_curve_are_uniform_in_its_parameter(seed):
     """Without noise a draw tells its r exactly: 20,000 of them; those of a uniform angle's square root are seen."""
     share = roll_position(swiss_roll(20_000, seed, 0.0).double(), 0.0)
-    dkw(share, "uniform", slack=1e-5).holds(detects=0.04)
-    dkw(share.sqrt(), "uniform", slack=1e-5).fails()
+    dkw(share, uniform, slack=1e-5).holds(detects=0.04)
+    dkw(share.sqrt(), uniform, slack=1e-5).fails()
 
 
 def test_the_density_has_mean_zero_and_variance_one():
@@ -255,8 +255,8 @@ def test_a_level_is_spread_uniformly_over_its_bin(source, dtype, bin_width, seed
     u = shares(x, bin_width, source(seed))
     assert u.min() > -1e-5
     assert u.max() < 1 + 1e-5
-    dkw(u, "uniform", slack=1e-5).holds(detects=0.03)
-    dkw((u + np.roll(u, 1)) / 2, "uniform", slack=1e-5).fails()
+    dkw(u, uniform, slack=1e-5).holds(detects=0.03)
+    dkw((u + np.roll(u, 1)) / 2, uniform, slack=1e-5).fails()
 
 
 @pytest.mark.statistical
@@ -275,8 +275,8 @@ def test_the_level_is_the_nearest_one(data, seed):
     x = dequantise(data.test, data.bin_width, sk.Noise(seed))
     assert torch.equal(((x + 1) / data.bin_width).round(), (data.test + 1) / data.bin_width)
     u = ((x - data.test).double() / data.bin_width + 0.5).flatten()
-    dkw(u, "uniform", slack=1e-5).holds(detects=0.035)
-    dkw(0.9 * u, "uniform", slack=1e-5).fails()
+    dkw(u, uniform, slack=1e-5).holds(detects=0.035)
+    dkw(0.9 * u, uniform, slack=1e-5).fails()
     assert x.dtype == torch.float32
     assert x.shape == data.test.shape
 

@@ -24,7 +24,7 @@ CASES = {  # n, a verdict of n draws that are right, or have the defect that it 
     "variance": (200, lambda rng, n, d: honest.variance(rng.normal(size=n) * math.sqrt(2 * (1 + d)), 2, alarm=OFTEN)),
     "correlation": (100, lambda rng, n, d: honest.correlation(*correlated(rng, n, d), alarm=OFTEN)),
     "sizes": (100, lambda rng, n, d: honest.correlation(*map(honest.sizes, correlated(rng, n, 0)), alarm=OFTEN)),
-    "dkw": (100, lambda rng, n, d: honest.dkw(stepped(rng, n, d), "uniform", alarm=OFTEN)),
+    "dkw": (100, lambda rng, n, d: honest.dkw(stepped(rng, n, d), honest.uniform, alarm=OFTEN)),
     "proportion": (300, lambda rng, n, d: honest.proportion(rng.binomial(n, 0.3 + d), n, 0.3, alarm=OFTEN)),
     "counts": (500, lambda rng, n, d: honest.counts(rng.multinomial(n, SOME + d * SWAP), SOME, alarm=OFTEN)),
     "bounded": (400, lambda rng, n, d: honest.bounded(beta(rng, n).mean() + d, n, 2 / 7, 0, 1, alarm=OFTEN)),
@@ -95,6 +95,8 @@ def test_massarts_bound_is_the_published_one():
     assert 2 * math.exp(-2 * 10**6 * verdict.bound**2) == pytest.approx(honest.ALARM)
     assert verdict.bound == pytest.approx(2.7e-3, rel=0.01)
     assert verdict.statistic == pytest.approx(5e-7, rel=1e-3)
+    v = np.random.default_rng(0).normal(size=500)
+    assert honest.dkw(v, stats.norm.cdf).statistic == pytest.approx(stats.kstest(v, "norm").statistic, rel=1e-12)
 
 
 def test_the_exact_bounds_are_scipys_p_values():

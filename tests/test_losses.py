@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from honest import dkw, proportion
+from honest import dkw, proportion, uniform
 from scipy import stats
 from subjects import rows_and_sdes, sdes
 
@@ -411,8 +411,8 @@ def test_each_rows_time_is_uniform_on_the_domain(density, seed):
     u = ((t - sde.t_min) / (sde.t_max - sde.t_min)).numpy()
     assert t.dtype == F64
     for row in (0, 4):
-        dkw(u[:, row], "uniform", of=2).holds(detects=0.075)
-    dkw(u[:, 0] ** 1.25, "uniform", of=2).fails()
+        dkw(u[:, row], uniform, of=2).holds(detects=0.075)
+    dkw(u[:, 0] ** 1.25, uniform, of=2).fails()
     assert density(sde, 5, sk.Noise(0))[1] == 1.0
 
 
@@ -576,8 +576,8 @@ def test_noise_levels_are_uniform_within_a_segment_of_the_table(exploding, seed)
     for k in range(3):
         inside = (t >= k + 1) & (t < k + 2)
         proportion(int(inside.sum()), 6000, 1 / 3, of=6).holds(detects=0.055)
-        dkw((level[inside] - bar[k]) / (bar[k + 1] - bar[k]), "uniform", of=6).holds(detects=0.12)
-        dkw(t[inside] - k - 1, "uniform", of=6).fails()
+        dkw((level[inside] - bar[k]) / (bar[k + 1] - bar[k]), uniform, of=6).holds(detects=0.12)
+        dkw(t[inside] - k - 1, uniform, of=6).fails()
     if not exploding:
         torch.testing.assert_close(level, sde.alpha(t))
     again = losses.noise_levels(sde, 6000, sk.KeyedNoise(0))[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from honest import correlation, dkw, proportion, sizes
+from honest import correlation, dkw, proportion, sizes, uniform
 from scipy import special, stats
 
 import sdekit as sk
@@ -118,8 +118,8 @@ def test_uniforms_are_uniform_within_0_and_1(source, seed):
     assert u.dtype == F64
     assert float(u.min()) > 0
     assert float(u.max()) < 1
-    dkw(u, "uniform").holds(detects=0.015)
-    dkw(u**1.05, "uniform").fails()
+    dkw(u, uniform).holds(detects=0.015)
+    dkw(u**1.05, uniform).fails()
 
 
 @pytest.mark.statistical

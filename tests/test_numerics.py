@@ -419,7 +419,7 @@ def grids_of(sde):
 def run_levels(sde, grid, n, denoise):
     """The levels of a run; None where the table has fewer than the grid asks for, which the error says."""
     if grid in sk.grids.TABLE_NAMES and n > (most := len(sde.times) - (not denoise)):
-        with pytest.raises(sk.errors.InvalidArgument, match=f"{grid}: steps must be at most {most}, got steps={n}"):
+        with pytest.raises(sk.errors.InvalidArgument, match=f"grid: steps must be at most {most}, got steps={n}"):
             sk.grids.levels(sde, grid, n, denoise=denoise)
         return None
     return sk.grids.levels(sde, grid, n, denoise=denoise)
