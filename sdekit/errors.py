@@ -145,9 +145,9 @@ def function(owner: str, name: str, value: Any, call: str) -> Any:
     return value
 
 
-def check_source(owner: str, noise: Any) -> None:
-    """Raises InvalidType unless the value can be asked for normals."""
-    if not hasattr(noise, "normal") or isinstance(noise, type):
+def check_source(owner: str, noise: Any, draws: str = "normal") -> None:
+    """Raises InvalidType unless the value can be asked for such draws."""
+    if not hasattr(noise, draws) or isinstance(noise, type):
         raise InvalidType(f"{owner}: noise must be a source such as Noise(0), got {describe(noise)}")
 
 

@@ -93,6 +93,8 @@ class Bare(sk.SDE):
 
 
 VP = sk.VPSDE(t_min=1e-3)
+MODEL = FromFunction(VP, x0=lambda x, t: x)
+"""Asked nothing, where a loss asks it nothing."""
 BARE = Bare()
 
 
@@ -546,7 +548,7 @@ def test_a_share_of_the_rows_loses_its_conditions_together():
     y, z, kept = torch.arange(4000) % 3, 1 + randn(4000, 2).abs(), randn(4000)
     lost = []
     for seed in (0, 1):
-        dropout(None, randn(4000, 2), sk.Noise(seed), y=y, z=z, kept=kept)
+        dropout(MODEL, randn(4000, 2), sk.Noise(seed), y=y, z=z, kept=kept)
         found = loss.condition
         lost.append(found["y"] == 3)
         assert found["kept"] is kept
@@ -561,7 +563,7 @@ def test_a_share_of_the_rows_loses_its_conditions_together():
 @pytest.mark.parametrize(("probability", "lost"), [(0.0, 0), (1.0, 5)])
 def test_none_or_all_lose_their_condition_at_the_ends(probability, lost):
     loss = Asked()
-    ConditionDropout(loss, probability, {"y": 9})(None, randn(5, 2), sk.Noise(0), y=torch.arange(5))
+    ConditionDropout(loss, probability, {"y": 9})(MODEL, randn(5, 2), sk.Noise(0), y=torch.arange(5))
     assert int((loss.condition["y"] == 9).sum()) == lost
 
 
@@ -569,9 +571,9 @@ def test_a_loss_for_each_row_is_asked_where_there_is_one():
     """With the same rows lost as in the mean, and none is made up where the loss has none."""
     loss, x0, y = AskedByRow(), randn(50, 2), torch.arange(50)
     dropout = ConditionDropout(loss, 0.5, {"y": 99})
-    dropout(None, x0, sk.Noise(3), y=y)
+    dropout(MODEL, x0, sk.Noise(3), y=y)
     whole_batch = loss.condition["y"]
-    assert torch.equal(dropout.per_sample(None, x0, sk.Noise(3), y=y), x0.sum(1))
+    assert torch.equal(dropout.per_sample(MODEL, x0, sk.Noise(3), y=y), x0.sum(1))
     assert torch.equal(loss.condition["y"], whole_batch)
     assert ConditionDropout(Asked(), 0.5, {"y": 99}).per_sample is None
     keyed = [ConditionDropout(loss, 0.5, {"y": 99}).dropped(x0, sk.KeyedNoise(1), {"y": y})["y"] for _ in range(2)]
@@ -659,7 +661,7 @@ def test_settings_of_dropout_that_are_none_are_named(settings, kind, said):
 )
 def test_a_condition_that_cannot_be_dropped_is_named(condition, said):
     with pytest.raises(InvalidArgument, match=f"ConditionDropout: the {said}"):
-        ConditionDropout(Asked(), 0.1, {"y": 3})(None, randn(4, 2), sk.Noise(0), **condition)
+        ConditionDropout(Asked(), 0.1, {"y": 3})(MODEL, randn(4, 2), sk.Noise(0), **condition)
 
 
 # Errors

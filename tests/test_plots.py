@@ -66,7 +66,9 @@ def every_picture():
     grid, density, points = roll()
     along, paths = torch.linspace(0, 1, 30), points.reshape(5, 6, 2)
     field = FieldPanel("field", density, 2.0, points, -points, -1.1 * points)
+    curves = {"flow order": plots.Convergence([10, 20, 40], [0.4, 0.1, 0.025], 2.0)}
     return {
+        "certificate": lambda: plots.certificate("DDIM", curves, [("flow order", "2", ">= 1.85", True)]),
         "density_maps": lambda: plots.density_maps(["a", "b"], [density, density - 1], grid),
         "image_grid": lambda: plots.image_grid(checkers(6)),
         "image_rows": lambda: plots.image_rows([checkers(4), checkers(4)], ["a", "b"], [""] * 4, groups=[1]),
@@ -77,6 +79,7 @@ def every_picture():
         "schedules": lambda: plots.schedules({"VP": sk.VPSDE(), "VE": sk.VESDE()}),
         "score_fields": lambda: plots.score_fields([[field, field]], grid),
         "solver_table": lambda: plots.solver_table([row("A"), row("A", "Heun"), row("B")]),
+        "verdicts": lambda: plots.verdicts(["A", "B"], ["VP"], {("A", "VP"): ("2", True), ("B", "VP"): ("1", False)}),
     }
 
 
@@ -87,7 +90,7 @@ each_picture = pytest.mark.parametrize("name", every_picture())
 
 
 def test_every_public_name_is_there_and_every_picture_is_tested():
-    kinds = {"save", "save_film", "save_grid", "styled", "lattice"} | {"FieldPanel", "Lattice", "Mark"}
+    kinds = {"save", "save_film", "save_grid", "styled", "lattice"} | {"Convergence", "FieldPanel", "Lattice", "Mark"}
     kinds |= {"PathPanel", "PointPanel", "SolverRow"}
     assert set(plots.__all__) == kinds | set(every_picture())
     assert all(hasattr(plots, name) for name in plots.__all__)

@@ -248,10 +248,10 @@ def other_grids(case: Case) -> Iterator[Check]:
         return
     worst, detail = 0.0, []
     for name in ("uniform", "karras"):
-        errors = [float(_moment_error(case, grids.NAMES[name](sde, n)).norm()) for n in (30, 240)]
+        errors = [float(_moment_error(case, grids.NAMES[name](sde, n)).norm()) for n in (60, 480)]
         worst = max(worst, 0.0 if errors[1] < 1e-3 else errors[1] / errors[0])
         detail.append(f"{name} {errors[0]:.1e} to {errors[1]:.1e}")
-    yield Check("other grids", worst < 0.5, worst, "< 0.5 of before", f"30 to 240 steps: {', '.join(detail)}")
+    yield Check("other grids", worst < 0.5, worst, "< 0.5 of before", f"60 to 480 steps: {', '.join(detail)}")
 
 
 def last_step(case: Case) -> Iterator[Check]:

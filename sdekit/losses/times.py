@@ -127,7 +127,7 @@ def _asked(owner: str, sde: SDE, n: int, noise: NoiseSource) -> SDE:
     if not isinstance(sde, SDE):
         raise InvalidType(f"{owner}: sde must be a process such as VPSDE(), got {describe(sde)}")
     whole(owner, "n", n, at_least=0, at_most=MOST)
-    check_source(owner, noise)
+    check_source(owner, noise, "uniform")
     return sde
 
 
