@@ -231,6 +231,31 @@ def test_a_signal_ends_a_command_with_its_code(monkeypatch, number, wanted):
     assert main(["info"]) == wanted
 
 
+def test_certificates_of_several_processes_stop_at_once(tmp_path):
+    """A signal to the whole group, as Ctrl-C in a terminal: what is done is on disk, and there is no traceback."""
+    argv = [
+        sys.executable,
+        "-m",
+        "sdekit.cli",
+        "certify",
+        "--sde",
+        "VPSDE",
+        "--jobs",
+        "2",
+        "--out",
+        str(tmp_path / "a"),
+    ]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        deadline = time.monotonic() + 100
+        while not (tmp_path / "a" / "certificates.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert json.loads((tmp_path / "a" / "certificates.json").read_text())
+
+
 def test_a_command_runs_outside_the_main_thread(capsys):
     """Where no signal handler may be set."""
     codes = []

@@ -110,15 +110,29 @@ def _working(jobs: int) -> Iterator[Runner]:
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_alone) as pool:
         try:
-            yield pool.map
+            yield functools.partial(_in_order, pool)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
             raise
 
 
+def _in_order(
+    pool: concurrent.futures.Executor, function: Callable[[Any], Any], values: Iterable[Any]
+) -> Iterator[Any]:
+    """The pool's own ``map`` cancels what the pool still holds: where it is stopped, both fail over one future."""
+    for future in [pool.submit(function, value) for value in values]:
+        yield future.result()
+
+
 def _alone() -> None:
+    """One thread a process; Ctrl-C is for the one that started it."""
+    import signal
+
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 
