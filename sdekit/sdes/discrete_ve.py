@@ -63,6 +63,10 @@ class DiscreteVESDE(TableSDE):
         # the table's number times exp(-0) at its times, not the exponential of its logarithm
         return self._on(t.device)[3][k] * torch.exp(-below)
 
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(f, g^2) = (0, d sigma^2 / dt) at the times t."""
+        return torch.zeros_like(t), 2 * self.sigma(t).square() * self._slope(t.clamp(min=self.t_min))
+
     @schedule
     def time_at(self, log_snr: Tensor) -> Tensor:
         """The t with sigma(t) = exp(-log_snr / 2), of the shape of the argument; outside the range, its ends."""

@@ -69,6 +69,11 @@ class DiscreteVPSDE(TableSDE):
         """sqrt(1 - alpha_bar(t)), of the shape of t."""
         return torch.sqrt(-torch.expm1(-self._spent(t)))
 
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(f, g^2) = (-beta / 2, beta), with beta = -d log(alpha_bar) / dt, at the times t."""
+        beta = self._slope(t)
+        return -0.5 * beta, beta
+
     @schedule
     def time_at(self, log_snr: Tensor) -> Tensor:
         """The t with -log(alpha_bar) = log(1 + exp(-log_snr)), of the argument's shape; outside the range, its ends."""

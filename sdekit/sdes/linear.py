@@ -51,7 +51,9 @@ class LinearSDE(GaussianSDE):
             rate = getattr(self, name)
             if not callable(rate):
                 object.__setattr__(self, name, number("LinearSDE", name, rate, kind=ScheduleError))
-        object.__setattr__(self, "_solution", self._solve())
+        solution = self._solve()
+        object.__setattr__(self, "_solution", solution)
+        object.__setattr__(self, "_nodes", (solution.ts, solution(solution.ts)[1]))
 
     def _rate(self, name: str, t: Tensor) -> Tensor:
         rate = getattr(self, name)
@@ -134,8 +136,7 @@ class LinearSDE(GaussianSDE):
         Newton's method in log t, within the solution's step that holds it.
         """
         wanted = (-0.5 * log_snr.detach().cpu().numpy()).reshape(-1)
-        nodes = self._solution.ts  # type: ignore[attr-defined]
-        values = self._solution(nodes)[1]  # type: ignore[attr-defined]
+        nodes, values = self._nodes  # type: ignore[attr-defined]
         k = np.searchsorted(values, wanted).clip(1, len(nodes) - 1)
         u = np.interp(wanted, values, nodes)
         for _ in range(4):  # a straight line over 1/256 of the domain is right to 1e-3: its error squared, four times

@@ -62,37 +62,61 @@ class TableSDE(GaussianSDE, ABC):
 
         0 at a node, negative above it.
         """
+        k, low, w = self._place(t)
+        a, b, c = self._cubic(k, low)
+        way = w * (a + w * (b + w * c))
+        return torch.where(low, k - 1, k), torch.where(low, -way, way)
+
+    def _slope(self, t: Tensor) -> Tensor:
+        """The derivative of the rising quantity at the times t."""
+        k, low, w = self._place(t)
+        a, b, c = self._cubic(k, low)
+        times = self._on(t.device)[0]
+        return (a + w * (2 * b + 3 * w * c)) / (times[k] - times[k - 1])
+
+    def _place(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The node k above each time, whether the one below is nearer, and the share of their interval to the nearer.
+
+        From the nearer end: the difference to the far one cancels where the table rises by orders of magnitude.
+        """
         times = self._on(t.device)[0]
         k = torch.searchsorted(times, t.detach().contiguous()).clamp(1, len(times) - 1)
         above, below = times[k] - t, t - times[k - 1]
-        # from the nearer end: the difference to the far one cancels where the table rises by orders of magnitude
-        near_low = below < above
-        way = self._way(k, near_low, torch.where(near_low, below, above) / (times[k] - times[k - 1]))
-        return torch.where(near_low, k - 1, k), torch.where(near_low, -way, way)
+        low = below < above
+        return k, low, torch.where(low, below, above) / (times[k] - times[k - 1])
 
-    def _way(self, k: Tensor, low: Tensor, w: Tensor) -> Tensor:
-        """How far the quantity goes within a share w of the interval below node k: Hermite's cubic in w.
+    def _cubic(self, k: Tensor, low: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How far the quantity goes within a share w of the interval below node k is w (a + w (b + w c)): Hermite's.
 
         From the interval's lower end where ``low``, else from its upper one.
         """
-        times, values, slopes = self._on(w.device)[:3]
+        times, values, slopes = self._on(k.device)[:3]
         h, fall = times[k] - times[k - 1], values[k] - values[k - 1]
         here, there = h * slopes[torch.where(low, k - 1, k)], h * slopes[torch.where(low, k, k - 1)]
-        return w * (here + w * (3 * fall - 2 * here - there + w * (here + there - 2 * fall)))
+        return here, 3 * fall - 2 * here - there, here + there - 2 * fall
 
     def _when(self, value: Tensor) -> Tensor:
-        """The time at which the rising quantity has a value; outside the range, the ends of the domain."""
+        """The time at which the rising quantity has a value; outside the range, the ends of the domain.
+
+        Newton's method, and bisection where it would leave the bracket: the cubic is monotone.
+        """
         times, values = self._on(value.device)[:2]
         k = torch.searchsorted(values, value.detach().contiguous()).clamp(1, len(values) - 1)
         above, below = values[k] - value, value - values[k - 1]
         near_low = below < above
         wanted = torch.where(near_low, below, above)
+        a, b, c = self._cubic(k, near_low)
         low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
-        for _ in range(56):  # the cubic is monotone: its bracket halves down to the last bit
-            middle = 0.5 * (low + high)
-            over = self._way(k, near_low, middle) > wanted
-            low, high = torch.where(over, low, middle), torch.where(over, middle, high)
-        w = 0.5 * (low + high) * (times[k] - times[k - 1])
+        w = wanted / (values[k] - values[k - 1])
+        for _ in range(56):  # as many as halve the bracket down to the last bit, where the slope is 0
+            over = w * (a + w * (b + w * c)) - wanted
+            low, high = torch.where(over > 0, low, w), torch.where(over > 0, w, high)
+            newton = w - over / (a + w * (2 * b + 3 * w * c))
+            last, w = w, torch.where((newton >= low) & (newton <= high), newton, 0.5 * (low + high))
+            # a device is not waited for
+            if value.device.type == "cpu" and bool(((w - last).abs() <= 4.5e-16 * w).all()):
+                break
+        w = w * (times[k] - times[k - 1])
         found = torch.where(near_low, times[k - 1] + w, times[k] - w)
         found = torch.where(value <= values[k - 1], times[k - 1], found)
         return torch.where(value >= values[k], times[k], found).clamp(self.t_min, self.t_max)
