@@ -21,12 +21,12 @@ def exact_prior(model):
 
 
 def in_d_dimensions():
-    """Every process in every dimension; in the 64th, a minute each, DDPM's and NCSN's alone are not slow."""
+    """Every process in every dimension; in the 64th, a minute each, DDPM's alone is not slow."""
     for sde in (p.values[0] for p in sdes()):
         for d in (1, 2, 8, 64):
             if d == 64 and isinstance(sde, sk.TableSDE | sk.LinearSDE):
                 continue  # a table's own test is below; a linear process is VP's own numbers
-            slow = d == 64 and not isinstance(sde, sk.VPSDE | sk.VESDE)
+            slow = d == 64 and not isinstance(sde, sk.VPSDE)
             yield pytest.param(sde, d, id=f"{type(sde).__name__}-{d}", marks=[pytest.mark.slow] if slow else [])
 
 

@@ -1,5 +1,6 @@
 """Solvers: their formulas from the papers, their orders, their laws, and the contract that all of them share."""
 
+import itertools
 import math
 
 import pytest
@@ -161,9 +162,20 @@ def of_the_mixture(model, x):
     return rosenblatt(x, model.weights, model.means, covariances)
 
 
+def drawn():
+    """Every solver on every process: every solver on DDPM's and every process by DDPM's are not slow.
+
+    The others' laws are propagated without a draw in every run of the suite, by the certificates.
+    """
+    for sde, solver in itertools.product(sdes(), solvers()):
+        quick = isinstance(sde.values[0], sk.VPSDE) or solver.values[0] == Ancestral()
+        yield pytest.param(
+            sde.values[0], solver.values[0], id=f"{sde.id}-{solver.id}", marks=[] if quick else [pytest.mark.slow]
+        )
+
+
 @pytest.mark.statistical
-@pytest.mark.parametrize("solver", solvers())
-@pytest.mark.parametrize("sde", sdes())
+@pytest.mark.parametrize(("sde", "solver"), list(drawn()))
 def test_samples_have_the_law_of_the_mixture(sde, solver, seed):
     """4096 samples of 250 steps on the log-SNR grid (125 of four evaluations and more), whose discretisation may move a
     coefficient by 0.03, or by 0.08 where Langevin steps make no exact chain; samples that are 10 % too wide are seen.
