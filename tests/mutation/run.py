@@ -173,7 +173,7 @@ class Watch:
         names = re.findall(r"^class (\w+)", source, re.MULTILINE)
         self.named = re.compile("|".join(names) or "$^")
         self.known, self.long = known, dict[str, float]()
-        self.step, self.failed = 0, ""
+        self.step, self.failed, self.started = 0, "", 0.0
         self.ran: set[str] = set()
         self.left: set[str] = set()
 
@@ -200,18 +200,19 @@ class Watch:
         if self.step == 2:
             items.sort(key=lambda item: self.known.get(item.nodeid, 0.0))
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: Any) -> Any:
-        started = time.process_time()
-        if started > BUDGET[self.step] * PATIENCE[0]:
-            self.left.add(item.nodeid)
-            return True
-        done = yield
-        self.left.discard(item.nodeid)
-        seconds = time.process_time() - started
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: Any) -> bool | None:
+        self.started = time.process_time()
+        if self.started <= BUDGET[self.step] * PATIENCE[0]:
+            return None
+        self.left.add(item.nodeid)
+        return True  # as if it had been run
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.left.discard(nodeid)
+        seconds = time.process_time() - self.started
         if seconds > LONG[0]:
-            self.long[item.nodeid] = round(seconds, 2)
-        return done
+            self.long[nodeid] = round(seconds, 2)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         self.failed = self.failed or (report.nodeid if report.failed else "")
@@ -234,7 +235,9 @@ def child(mutation: MutationSpec, source: str, pipe: int) -> None:
             file = f"tests/test_{name}.py"
             if not watch.failed and Path(file).exists():
                 code = pytest.main([*options, file], plugins=[watch])
-                watch.failed = watch.failed or ("" if code in {0, 5} else f"the import of {file}")
+                if not watch.failed and code not in {0, 5}:
+                    assert code != pytest.ExitCode.INTERNAL_ERROR, f"pytest itself failed on {file}"
+                    watch.failed = f"the import of {file}"
     with os.fdopen(pipe, "w") as out:
         json.dump([watch.failed, len(watch.ran), len(watch.left), watch.long], out)
 
