@@ -1,7 +1,12 @@
 """Options and fixtures that every test shares."""
 
+import os
 import random
 from contextlib import nullcontext
+
+# before torch and NumPy are loaded. Tests are small: a second thread costs them more than it brings, and two workers of
+# two threads each far more
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import audit
 import guards
@@ -18,7 +23,6 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    # tests are small: a second thread costs them more than it brings, and two runs at once far more
     torch.set_num_threads(1)
     config.pluginmanager.register(audit)
 
@@ -53,4 +57,5 @@ def _guarded(request):
     keys, position = np.random.get_state()[1:3]  # noqa: NPY002
     assert (keys == before[1][0]).all(), "the test moved NumPy's global generator"
     assert position == before[1][1], "the test moved NumPy's global generator"
+    assert torch.get_num_threads() == 1, "the test moved torch's number of threads"
     assert before[2] == random.getstate(), "the test moved Python's global generator"

@@ -256,6 +256,22 @@ def test_certificates_of_several_processes_stop_at_once(tmp_path):
     assert json.loads((tmp_path / "a" / "certificates.json").read_text())
 
 
+def test_a_demo_takes_the_cores_there_are_and_gives_them_back(monkeypatch):
+    """Also where it fails."""
+    seen = []
+
+    def demo_of(*args, **kwargs):
+        seen.append(torch.get_num_threads())
+        raise NonFiniteError("a loss: NaN")
+
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(demo, "cores", lambda: before + 2)
+    monkeypatch.setattr(demo_swissroll, "demo", demo_of)
+    assert main(["demo", "swissroll", "--quick"]) == 1
+    assert (seen, torch.get_num_threads()) == ([before + 2], before)
+
+
 def test_a_command_runs_outside_the_main_thread(capsys):
     """Where no signal handler may be set."""
     codes = []

@@ -55,15 +55,19 @@ def run(args: argparse.Namespace) -> None:
         raise InvalidArgument(
             f"--objective: must be denoising for digits, got {args.objective!r}; swissroll has them all"
         )
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(cores(), MOST_THREADS))
     module = {"digits": demo_digits, "swissroll": demo_swissroll}[args.data]
     module.load()  # before the directory is touched: scikit-learn may be missing
     folder = Folder(OUT[args.data] if args.out is None else args.out, args.force)
     settings = module.QUICK if args.quick else module.FULL
     if args.objective != "denoising":
         settings = demo_swissroll.trained_by(args.objective, settings)
-    module.demo(folder, settings, device=device, seed=seed)
+    threads = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(cores(), MOST_THREADS))
+    try:
+        module.demo(folder, settings, device=device, seed=seed)
+    finally:
+        torch.set_num_threads(threads)
 
 
 MOST_THREADS = 8
