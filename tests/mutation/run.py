@@ -58,14 +58,14 @@ LOADED = hypothesis, mpmath, np, safetensors, scipy, torch, torchdiffeq
 ROOT = Path(__file__).parents[2]
 
 TESTS = {
-    "sdes": ("sdes", "tables", "classics", "losses"),
-    "models": ("models", "losses", "guidance", "sampling"),
-    "losses": ("losses", "score_matching", "variational"),
-    "solvers": ("solvers", "classics", "sampling"),
+    "sdes": ("sdes", "tables", "classics", "losses", "numerics", "simulation"),
+    "models": ("models", "losses", "guidance", "sampling", "convert", "variational"),
+    "losses": ("losses", "score_matching", "variational", "guidance"),
+    "solvers": ("solvers", "classics", "sampling", "certification"),
     "ode": ("ode", "likelihood", "sampling"),
-    "likelihood": ("likelihood",),
-    "noise": ("noise", "brownian_path"),
-    "grids": ("grids", "tables", "sampling"),
+    "likelihood": ("likelihood", "independence"),
+    "noise": ("noise", "brownian_path", "sampling"),
+    "grids": ("grids", "tables", "sampling", "numerics"),
 }
 """The packages under test, and the files of tests that are asked, in this order."""
 
@@ -231,9 +231,9 @@ def child(mutation: MutationSpec, source: str, pipe: int) -> None:
     options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what the parent has loaded
     for watch.step in range(3):
-        for name in (*TESTS[package(mutation)], "mutants"):
-            file = f"tests/test_{name}.py"
-            if not watch.failed and Path(file).exists():
+        for name in (*TESTS[package(mutation)], "calls"):
+            file = f"tests/malformed/test_{name}.py" if name == "calls" else f"tests/test_{name}.py"
+            if not watch.failed:
                 code = pytest.main([*options, file], plugins=[watch])
                 if not watch.failed and code not in {0, 5}:
                     assert code != pytest.ExitCode.INTERNAL_ERROR, f"pytest itself failed on {file}"
