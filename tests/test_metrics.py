@@ -216,7 +216,7 @@ def test_the_floor_is_the_law_of_subsets_by_enumeration(n, seed):
 WRONG = {
     "shifted": lambda x: x + torch.tensor([0.6, 0.0]),
     "too narrow": lambda x: 0.6 * x,
-    "no middle": lambda x: x.sign() * x.abs().clamp(min=0.7),
+    "no middle": lambda x: x.sign() * x.abs().clamp(min=1.0),
 }
 
 
