@@ -100,7 +100,9 @@ def _order(name: str, case: Case, steps: Sequence[int], errors: Sequence[Tensor]
     if found is None:
         return Check(name, True, None, f">= {order - SLACK:g}", "exact but for rounding", series)
     if found < order - SLACK and isinstance(case.sde, TableSDE) and order > 1:
-        detail = "the rates of a table have kinks: order 1 is asked of a method in t"
+        # where a step meets them is chance, and two grids may meet them alike: a line through all of them
+        found = -float(np.polyfit(np.log(steps), np.log(sizes), 1)[0])
+        detail = "the rates of a table have kinks: order 1, over all grids, is asked of a method in t"
         return Check(name, found >= 1 - SLACK, found, f">= {1 - SLACK:g}", detail, series)
     off = limit(steps, errors, order) if sizes[-1] > FLOOR else 0.0
     detail = f"{off:.2g} of the error is left in the limit"
@@ -116,7 +118,8 @@ def flow_order(case: Case) -> Iterator[Check]:
     if case.draws or subject.adaptive:
         return
     high = subject.order is not None and subject.order > 2
-    steps = case.effort.high if high else case.effort.deterministic
+    halved = (case.effort.high[0] // 2,) if isinstance(sde, TableSDE) else ()
+    steps = (*halved, *case.effort.high) if high else case.effort.deterministic
     if case.affine:
         errors = []
         for n in steps:
@@ -126,7 +129,7 @@ def flow_order(case: Case) -> Iterator[Check]:
             flow = torch.sqrt(v1 / v0)
             errors.append(torch.stack([(found.start - flow) * v0.sqrt(), found.offset - (m1 - flow * m0)]))
         yield _order("flow order", case, steps, errors, subject.order)
-    steps = case.effort.high if high else case.effort.mixture
+    steps = (*halved, *case.effort.high) if high else case.effort.mixture
     errors = [law.flow_error(subject, sde, n) for n in steps]
     yield _order("flow order, mixture", case, steps, errors, subject.order)
 
