@@ -12,6 +12,22 @@ from typing import Any
 
 import torch
 
+COLUMNS = (
+    *("flow order", "flow order, mixture", "flow error", "weak order", "weak order, mixture", "strong order"),
+    *(
+        "N steps, float64",
+        "N steps, float32",
+        "other grids",
+        "last step",
+        "evaluations",
+        "mates",
+        "randomness",
+        "dtypes",
+    ),
+    "law in the plane",
+)
+"""The checks in the order of a table's columns."""
+
 VERDICTS = {True: "ok", False: "FAILED", None: "-"}
 
 
@@ -96,8 +112,9 @@ def _short(check: Check) -> str:
 
 def table(certificates: Sequence[Certificate]) -> str:
     """Many certificates as a text: a line each, a column a check."""
-    names = list(dict.fromkeys(check.name for c in certificates for check in c.checks))
-    width = max((len(c.solver) for c in certificates), default=0)
+    there = list(dict.fromkeys(check.name for c in certificates for check in c.checks))
+    names = sorted(there, key=lambda name: COLUMNS.index(name) if name in COLUMNS else len(COLUMNS))
+    width = max((len(_brief(c.solver)) for c in certificates), default=0)
     lines, sde = [], None
     for c in certificates:
         if c.sde != sde:
@@ -105,8 +122,12 @@ def table(certificates: Sequence[Certificate]) -> str:
             lines += ["", sde, f"  {'':<{width}}  " + "  ".join(f"{name:>{_width(name)}}" for name in names)]
         found = {check.name: check for check in c.checks}
         cells = [_cell(found.get(name)).rjust(_width(name)) for name in names]
-        lines.append(f"  {c.solver:<{width}}  " + "  ".join(cells) + ("  ok" if c.passed else "  FAILED"))
+        lines.append(f"  {_brief(c.solver):<{width}}  " + "  ".join(cells) + ("  ok" if c.passed else "  FAILED"))
     return "\n".join(lines[1:])
+
+
+def _brief(solver: str) -> str:
+    return solver if len(solver) <= 48 else solver[:47] + "…"
 
 
 def _width(name: str) -> int:
