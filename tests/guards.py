@@ -18,6 +18,7 @@ TORCH = str(Path(torch.__file__).parent)
 OUTER = {
     ("models/mixture.py", "_parts"): "means and variances of the components, (K, D), beside rows, (B, 1, D)",
     ("networks/embedding.py", "features"): "labels, (B, 1), beside frequencies, (n,)",
+    ("networks/unet.py", "forward"): "under vmap group norm becomes a product with its weights, (C, 1, 1)",
     ("noise/counter.py", "philox"): "counters of nodes, (L, 1), beside counters of blocks, (n,)",
 }
 """Where two ranks meet on purpose, by file and function, and why."""

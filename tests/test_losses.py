@@ -465,6 +465,13 @@ def test_log_normal_times_have_a_normal_logarithm_of_the_noise(seed):
     assert (float(t.min()), float(t.max())) == (sde.t_min, sde.t_max)
 
 
+def test_the_defaults_are_the_papers():
+    """Karras et al. 2022, table 1; Esser et al. 2024, section 5.1, rf/lognorm(0, 1); Ho et al. 2020, section 3.3."""
+    assert losses.LogNormal() == losses.LogNormal(mean=-1.2, std=1.2)
+    assert losses.LogitNormal() == losses.LogitNormal(mean=0.0, std=1.0)
+    assert losses.VariationalBound().decoder_ends == (-1.0, 1.0)
+
+
 @pytest.mark.statistical
 def test_logit_normal_times_have_a_normal_logit(seed):
     """Esser et al. 2024, eq. 19, on the fraction of the domain: 4000 rows; a mean 0.5 off is seen."""
