@@ -5,12 +5,14 @@ process a mutant, this script forks: the parent has torch and pytest loaded and 
 with the mutant in place of its module, which is changed in memory and never on disk. Mutants of annotations and of
 docstrings are none.
 
+    python tests/mutation/run.py session.sqlite --trace                       # once: which test executes which line
     python tests/mutation/run.py session.sqlite --sample 300 --seed 0         # start, or go on
     python tests/mutation/run.py session.sqlite --sample 300 --shard 2/4      # a part of the same sample
     python tests/mutation/run.py session.sqlite --report                      # the score, and the survivors
     python tests/mutation/run.py session.sqlite --again                       # ask new tests about the survivors
 
-A mutant is killed by a test that fails, by an import that does, or by running for ever. Short tests are asked first.
+A mutant is killed by a test that fails, by an import that does, or by running for ever. Short tests are asked first;
+after a trace, those alone that execute the mutant's lines.
 The exit status is 1 where the score is below ``--at-least``.
 """
 
@@ -30,11 +32,13 @@ import sys
 import time
 import traceback
 import uuid
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import coverage
 import hypothesis
 import mpmath
 import numpy as np
@@ -72,6 +76,9 @@ TESTS = {
 LONG, BUDGET, HANGS = (0.3, 1.0), (10.0, 20.0, 35.0), 240
 """Seconds of CPU: above which a test is put off by one pass or by two; after which no more tests are asked in a pass;
 and after which a mutant runs for ever. See ``Watch``."""
+
+TRACE = Path(__file__).with_name("trace.sqlite")
+"""Which test executes which line: coverage's file, as ``--trace`` writes it."""
 
 DURATIONS = Path(__file__).with_name("durations.json")
 """What takes long: written as the tests are asked."""
@@ -158,7 +165,9 @@ class Mutant(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: Any) -> None:
         module.__file__ = str(ROOT / self.path)
-        exec(compile(self.source, module.__file__, "exec"), module.__dict__)
+        with warnings.catch_warnings(action="ignore"):  # "is" with a number is no error
+            code = compile(self.source, module.__file__, "exec")
+        exec(code, module.__dict__)
 
 
 class Watch:
@@ -169,7 +178,8 @@ class Watch:
     failure.
     """
 
-    def __init__(self, source: str, known: dict[str, float]):
+    def __init__(self, source: str, known: dict[str, float], executing: set[str] | None):
+        self.executing = executing
         names = re.findall(r"^class (\w+)", source, re.MULTILINE)
         self.named = re.compile("|".join(names) or "$^")
         self.known, self.long = known, dict[str, float]()
@@ -178,6 +188,8 @@ class Watch:
         self.left: set[str] = set()
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        if self.executing is not None:
+            items[:] = [item for item in items if item.nodeid in self.executing]
         first = {item.originalname or item.name: item for item in reversed(items)}
         named: Counter[str] = Counter()
         chosen = set()
@@ -185,7 +197,11 @@ class Watch:
             function = item.originalname or item.name
             if self.named.search(item.name):
                 named[function] += 1
-            if first[function] is item or (self.named.search(item.name) and named[function] <= 2):
+            if (
+                self.executing is not None
+                or first[function] is item
+                or (self.named.search(item.name) and named[function] <= 2)
+            ):
                 chosen.add(item.nodeid)
 
         def step(item: Any) -> int:
@@ -227,19 +243,72 @@ def child(mutation: MutationSpec, source: str, pipe: int) -> None:
     os.chdir(ROOT)
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     sys.meta_path.insert(0, Mutant(str(mutation.module_path), source))
-    watch = Watch(source, known())
+    tests = executing(mutation)
+    watch = Watch(source, known(), tests)
     options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what the parent has loaded
     for watch.step in range(3):
-        for name in (*TESTS[package(mutation)], "calls"):
-            file = f"tests/malformed/test_{name}.py" if name == "calls" else f"tests/test_{name}.py"
-            if not watch.failed:
+        for file in suites(package(mutation)):
+            wanted = tests is None or any(test.startswith(f"{file}::") for test in tests)
+            if wanted and not watch.failed:
                 code = pytest.main([*options, file], plugins=[watch])
                 if not watch.failed and code not in {0, 5}:
                     assert code != pytest.ExitCode.INTERNAL_ERROR, f"pytest itself failed on {file}"
                     watch.failed = f"the import of {file}"
     with os.fdopen(pipe, "w") as out:
         json.dump([watch.failed, len(watch.ran), len(watch.left), watch.long], out)
+
+
+class Tracer:
+    """A pytest plugin: coverage with a context for each test, added to what is there, and the tests that take long."""
+
+    def __init__(self) -> None:
+        self.coverage = coverage.Coverage(data_file=TRACE, source=[str(ROOT / "sdekit")], config_file=False)
+        self.long = dict[str, float]()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Any:
+        started = time.process_time()
+        self.coverage.switch_context(item.nodeid)
+        done = yield
+        self.coverage.switch_context("")
+        seconds = time.process_time() - started
+        if seconds > LONG[0]:
+            self.long[item.nodeid] = round(seconds, 2)
+        return done
+
+
+def trace(files: list[str]) -> int:
+    """Runs tests, all that mutants may be asked by unless some are named, and keeps which lines each one executes."""
+    every = dict.fromkeys(file for name in TESTS for file in suites(name))
+    os.chdir(ROOT)
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    tracer = Tracer()
+    tracer.coverage.load()
+    tracer.coverage.start()
+    options = ["-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=short"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning", "-W", "ignore::coverage.exceptions.CoverageWarning"]
+    code = int(pytest.main([*options, *(files or every)], plugins=[tracer]))
+    tracer.coverage.stop()
+    tracer.coverage.save()
+    DURATIONS.write_text(json.dumps(dict(sorted({**known(), **tracer.long}.items())), indent=0) + "\n", "utf-8")
+    return code
+
+
+def executing(mutation: MutationSpec) -> set[str] | None:
+    """The tests that execute the lines of a mutant; None where there is no trace, or its lines run at import alone."""
+    if not TRACE.exists():
+        return None
+    data = coverage.CoverageData(TRACE)
+    data.read()
+    found = data.contexts_by_lineno(str(ROOT / mutation.module_path))
+    lines = range(mutation.start_pos[0], mutation.end_pos[0] + 1)
+    return {context for line in lines for context in found.get(line, ())} - {""} or None
+
+
+def suites(name: str) -> list[str]:
+    """The files of tests for a package, in the order in which they are asked."""
+    return [*(f"tests/test_{suite}.py" for suite in TESTS[name]), "tests/malformed/test_calls.py"]
 
 
 def known() -> dict[str, float]:
@@ -353,6 +422,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=20, help="mutants of a new session")
     parser.add_argument("--seed", type=int, default=0, help="of the sample of a new session")
     parser.add_argument("--shard", default="1/1", help="i/k: every k-th mutant of the sample, from the i-th")
+    parser.add_argument("--trace", nargs="*", metavar="FILE", help="find out which test executes which line")
     parser.add_argument("--report", action="store_true", help="print what the session knows, and run nothing")
     parser.add_argument("--baseline", action="store_true", help="ask the tests about each module without a mutant")
     parser.add_argument("--patience", type=float, default=1.0, help="multiplies the time that tests have for a mutant")
@@ -361,6 +431,8 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     PATIENCE[0] = arguments.patience
+    if arguments.trace is not None:
+        return trace(arguments.trace)
     if arguments.baseline:
         return baseline()
     new = not arguments.session.exists()
