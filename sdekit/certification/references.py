@@ -34,6 +34,11 @@ from .published import Array
 
 M, V = MEANS.numpy(), VARIANCES.numpy()
 
+
+class NoReference(Exception):
+    """Of a solver that no paper known here describes, or not as a chain of given steps."""
+
+
 TABLEAUS: dict[type, tuple[Sequence[Sequence[float]], Sequence[float], Sequence[float]]] = {
     ode.Euler: (((),), (1.0,), (0.0,)),
     ode.Heun: (((), (1.0,)), (1 / 2, 1 / 2), (0.0, 1.0)),
@@ -98,7 +103,7 @@ def reference(solver: Solver, sde: GaussianSDE, times: Array, draws: int) -> Ref
         for i in range(len(times) - 1):
             step(solver, chain, i)
             chain.visit(chain.rows)
-    except NotImplementedError:
+    except NoReference:
         return None
     offset = chain.rows[0]
     return Reference(offset, chain.rows[1] - offset, chain.rows[2:] - offset, chain.size)
@@ -107,7 +112,7 @@ def reference(solver: Solver, sde: GaussianSDE, times: Array, draws: int) -> Ref
 @functools.singledispatch
 def step(solver: Any, chain: Chain, i: int) -> None:
     """One step of the chain, from the i-th time to the next."""
-    raise NotImplementedError(f"no reference for {solver}")
+    raise NoReference(f"no reference for {solver}")
 
 
 @step.register
@@ -150,7 +155,7 @@ def _ancestral(solver: Ancestral, chain: Chain, i: int) -> None:
     a, s = chain.alpha[i], chain.sigma[i]
     mean, variance, beta = _posterior(chain, i, chain.x0(a, s, chain.rows), chain.eps(a, s, chain.rows))
     if solver.variance == "learned":
-        raise NotImplementedError("a learned variance is the model's")
+        raise NoReference("a learned variance is the model's")
     chain.rows = mean + math.sqrt(beta if solver.variance == "upper" else variance) * chain.draw()
 
 
@@ -207,7 +212,7 @@ def _langevin(chain: Chain, i: int, h: float, steps: int) -> None:
 def _corrector(solver: Langevin, chain: Chain, i: int) -> None:
     """Song et al. 2021, algorithms 4 and 5, with the step 2 (snr sigma)^2."""
     if solver.step_size != "level":
-        raise NotImplementedError("a step that depends on the batch, or on a user's function")
+        raise NoReference("a step that depends on the batch, or on a user's function")
     _langevin(chain, i + 1, 2 * (solver.snr * chain.sigma[i + 1]) ** 2, solver.steps)
 
 
@@ -230,7 +235,7 @@ def _predictor_corrector(solver: PredictorCorrector, chain: Chain, i: int) -> No
 def _flow(solver: ProbabilityFlow, chain: Chain, i: int) -> None:
     """dx/dt = f x - g^2 score / 2 (Song et al. 2021, eq. 13), by a Runge-Kutta method."""
     if type(solver.method) not in TABLEAUS:
-        raise NotImplementedError("a method that chooses its own steps")
+        raise NoReference("a method that chooses its own steps")
     stages, weights, nodes = TABLEAUS[type(solver.method)]
     count = int(getattr(solver.method, "steps", 1))
     start, stop = (float(v) for v in chain.times[i : i + 2])
