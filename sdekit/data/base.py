@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from types import ModuleType
 
 import torch
@@ -17,12 +18,15 @@ class MissingExtra(SDEKitError, ImportError):
 
 def sklearn_datasets(owner: str) -> ModuleType:
     """The module ``sklearn.datasets``; raises MissingExtra where scikit-learn is not installed."""
+    state = random.getstate()  # what scikit-learn imports may draw from Python's global generator
     try:
         import sklearn.datasets
     except ImportError as error:
         raise MissingExtra(
             f"{owner}: needs scikit-learn, which is not installed: pip install 'sdekit[demo]'"
         ) from error
+    finally:
+        random.setstate(state)
     module: ModuleType = sklearn.datasets
     return module
 
