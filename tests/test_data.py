@@ -156,10 +156,10 @@ def of_the_density(model, x):
 
 @pytest.mark.statistical
 def test_the_density_is_the_law_of_the_draws(seed):
-    """2,500 draws of the roll, and of the density itself. Much more noise, the roll in a mirror, and twice as many
+    """2,500 draws of the roll, and of the density itself. Much more noise, the roll in a mirror, and three times as many
     points on its outer half are all seen."""
     model, outer = (swiss_roll_density(SDE, components=300) for _ in range(2))
-    weights = 1.0 + (torch.arange(300) >= 150)
+    weights = 1.0 + 2.0 * (torch.arange(300) >= 150)
     outer.weights.copy_(weights / weights.sum())
     x = swiss_roll(2500, seed).double()
     smooth(of_the_density(model, x), of=2).holds(detects=0.23)
@@ -271,10 +271,11 @@ def test_neighbours_and_rows_are_spread_independently(source, seed):
 
 @pytest.mark.statistical
 def test_the_level_is_the_nearest_one(data, seed):
-    """Rounding gives the levels back, and the 23,040 shares of the bins are uniform; others are seen."""
+    """No point lies beyond its bin's edges, on which single precision may round it; the 23,040 shares of the bins are
+    uniform, and others are seen."""
     x = dequantise(data.test, data.bin_width, sk.Noise(seed))
-    assert torch.equal(((x + 1) / data.bin_width).round(), (data.test + 1) / data.bin_width)
     u = ((x - data.test).double() / data.bin_width + 0.5).flatten()
+    assert 0 <= float(u.min()) <= float(u.max()) <= 1
     dkw(u, uniform, slack=1e-5).holds(detects=0.035)
     dkw(0.9 * u, uniform, slack=1e-5).fails()
     assert x.dtype == torch.float32
