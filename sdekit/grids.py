@@ -8,6 +8,7 @@ level, and count the evaluations of a solver that evaluates once a step, as in D
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -69,7 +70,60 @@ def quadratic(sde: SDE, steps: int) -> Tensor:
     return _ended(sde, (high + _fractions("quadratic", steps) * (low - high)) ** 2)
 
 
-NAMES: dict[str, Grid] = {"uniform": uniform, "log_snr": log_snr, "karras": karras, "quadratic": quadratic}
+def angle(
+    sde: SDE,
+    steps: int,
+    end: float | None = None,
+    middle: float = 0.5,
+    width: float = 1.2,
+    floor: float = 0.05,
+) -> Tensor:
+    """Times that are dense where sigma / alpha is near half the data's standard deviation, and sparse beyond.
+
+    With m = log(sigma / alpha) they are evenly spaced in the integral of
+
+        floor + 1 / cosh((m - log(middle std)) / width),
+
+    which is floor m + 2 width atan(tanh((m - log(middle std)) / (2 width))): with floor = 0 and width = 1 the angle
+    atan(sigma / (alpha middle std)). ``std`` is the data's, as ``sde.with_prior`` knows it, else 1. ``end`` is the
+    sigma / alpha at which the grid ends, that at t_min unless given.
+    ``sample(..., nfe=N)`` takes it, from end = std / 5N to the clean level.
+
+    Raises UnsupportedCombination for a process with no alpha and sigma, and where the data's std is 0.
+    """
+    process = _gaussian("angle", sde)
+    std = process.centre[1]
+    if not std > 0:
+        raise UnsupportedCombination(f"grid: 'angle' needs data of a std > 0, got {sde}")
+    middle, width = number("angle", "middle", middle, above=0.0), number("angle", "width", width, above=0.0)
+    floor = number("angle", "floor", floor, at_least=0.0)
+    high, low = (-0.5 * process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64))).tolist()
+    last = low if end is None else math.log(number("angle", "end", end, above=0.0))
+    whole_way = last <= low
+    low = min(max(low, last), high)
+
+    def spent(m: Tensor) -> Tensor:
+        return floor * m + 2 * width * torch.atan(torch.tanh((m - math.log(middle * std)) / (2 * width)))
+
+    ends = spent(torch.tensor([high, low], dtype=torch.float64))
+    wanted = ends[0] + _fractions("angle", steps) * (ends[1] - ends[0])
+    above, below = torch.full_like(wanted, high), torch.full_like(wanted, low)
+    for _ in range(60):
+        m = 0.5 * (above + below)
+        noisy = spent(m) > wanted
+        above, below = torch.where(noisy, m, above), torch.where(noisy, below, m)
+    times = process.time_at(-(above + below))
+    times[0] = sde.t_max
+    return _ended(sde, times) if whole_way else times
+
+
+NAMES: dict[str, Grid] = {
+    "uniform": uniform,
+    "log_snr": log_snr,
+    "karras": karras,
+    "quadratic": quadratic,
+    "angle": angle,
+}
 """Grids of any process, from t_max to t_min."""
 
 

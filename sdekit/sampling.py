@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, overload
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from . import errors
 from .chunks import CHUNK, Chunk, Chunks, Keyed, check_ids_used, keyed
-from .errors import InvalidArgument
-from .grids import Grid, levels
+from .errors import InvalidArgument, UnsupportedCombination
+from .grids import Grid, angle, levels
 from .models.base import ScoreModel, check_condition, check_model, evaluating
 from .models.wrappers import Counted
 from .noise import KeyedNoise, Noise, check_noise
@@ -21,6 +22,7 @@ from .sdes.prior import Prior
 from .solvers.base import Solver, State, check_solver
 from .solvers.dpm_solver import DPMSolver
 from .solvers.euler_maruyama import EulerMaruyama
+from .solvers.multistep import Multistep
 from .types import Device, NoiseSource
 
 
@@ -111,7 +113,8 @@ def sample(
     *,
     solver: Solver | None = ...,
     steps: int | None = ...,
-    grid: str | Grid | Tensor | Sequence[float] = ...,
+    grid: str | Grid | Tensor | Sequence[float] | None = ...,
+    nfe: int | None = ...,
     x_T: Tensor | None = ...,
     seed: int | Sequence[int] = ...,
     noise: NoiseSource | None = ...,
@@ -130,7 +133,8 @@ def sample(
     *,
     solver: Solver | None = ...,
     steps: int | None = ...,
-    grid: str | Grid | Tensor | Sequence[float] = ...,
+    grid: str | Grid | Tensor | Sequence[float] | None = ...,
+    nfe: int | None = ...,
     x_T: Tensor | None = ...,
     seed: int | Sequence[int] = ...,
     noise: NoiseSource | None = ...,
@@ -148,7 +152,8 @@ def sample(
     *,
     solver: Solver | None = None,
     steps: int | None = None,
-    grid: str | Grid | Tensor | Sequence[float] = "log_snr",
+    grid: str | Grid | Tensor | Sequence[float] | None = None,
+    nfe: int | None = None,
     x_T: Tensor | None = None,
     seed: int | Sequence[int] = 0,
     noise: NoiseSource | None = None,
@@ -167,6 +172,8 @@ def sample(
     ``steps``: intervals of the grid, the one to the clean level among them: 50, or 2 for an adaptive method, unless
     given. ``grid``: a name (``"log_snr"``, ``"karras"``, ``"uniform"``, ``"quadratic"``; on a table ``"linspace"``,
     ``"leading"``, ``"trailing"``, ``"quadratic_leading"``, too), a function (sde, steps) -> times, or times.
+    ``nfe``: in place of steps, the most network evaluations that a sample may cost. Solver and grid are then chosen by
+    :func:`for_budget`, unless given.
     ``denoise``: whether the run ends at the clean level (the default where the process has one) or at t_min, with the
     law p at t_min.
     ``seed``: of :class:`sdekit.Noise`, or ``noise``, any source. ``per_sample=True`` takes :class:`sdekit.KeyedNoise`
@@ -181,12 +188,20 @@ def sample(
     Example: ``x = sample(model, (64, 1, 28, 28), solver=DDIM(), steps=50, seed=0)``.
     """
     check_model("sample", model)
+    denoise = model.sde.clean() is not None if denoise is None else errors.flag("sample", "denoise", denoise)
+    if nfe is not None:
+        if steps is not None:
+            raise InvalidArgument(
+                f"sample: steps must be left out where nfe is given, got steps={steps!r}, nfe={nfe!r}"
+            )
+        solver, steps, grid = for_budget(model, nfe, solver, grid, denoise=denoise)
     if solver is None:
         solver = DPMSolver() if isinstance(model.sde, GaussianSDE) else EulerMaruyama()
     check_solver("sample", solver).check(model)
+    if grid is None:
+        grid = "log_snr"
     for name, value in (("per_sample", per_sample), ("progress", progress), ("full", full)):
         errors.flag("sample", name, value)
-    denoise = model.sde.clean() is not None if denoise is None else errors.flag("sample", "denoise", denoise)
     if steps is None and (isinstance(grid, str) or callable(grid)):
         steps = 50 if solver.evaluations is not None else 1 + denoise
     if isinstance(grid, str) and grid == "log_snr" and not isinstance(model.sde, GaussianSDE):
@@ -220,6 +235,48 @@ def sample(
             result = _run(model, solver, x, run, noise, progress)
     errors.finite_rows("sample", "the samples", result.x)
     return result if full else result.x
+
+
+def for_budget(
+    model: ScoreModel,
+    nfe: int,
+    solver: Solver | None = None,
+    grid: str | Grid | Tensor | Sequence[float] | None = None,
+    *,
+    denoise: bool = True,
+) -> tuple[Solver, int, str | Grid]:
+    """(solver, steps, grid) of a run that costs at most ``nfe`` network evaluations a sample: what ``sample`` takes.
+
+    One rule for every budget, N steps of one evaluation: ``Multistep(points=4, view="velocity", coordinate="angle")``
+    on ``grids.angle``, from t_max to sigma / alpha = std / 5N and from there to the clean level, with std the data's
+    (``sde.with_prior``), else 1. On a process with no alpha and sigma, Euler-Maruyama on the uniform grid. A solver or
+    a grid that is given stays; a solver of several evaluations a step takes fewer steps.
+
+    Raises InvalidArgument where nfe is less than a run of one step costs, and UnsupportedCombination for a solver that
+    chooses its own evaluations.
+    """
+    check_model("sample", model)
+    nfe = errors.whole("sample", "nfe", nfe, at_least=model.evaluations, at_most=errors.MOST) // model.evaluations
+    gaussian = isinstance(model.sde, GaussianSDE)
+    if solver is None:
+        solver = Multistep() if gaussian else EulerMaruyama()
+    cost = check_solver("sample", solver).evaluations
+    if cost is None:
+        raise UnsupportedCombination(
+            f"sample: nfe must be left out for {solver}, which chooses its own evaluations; give it a tolerance"
+        )
+    steps = (nfe - 1) // cost + 1 if denoise else nfe // cost
+    if steps < 1:
+        raise InvalidArgument(f"sample: nfe must be at least {cost * model.evaluations} for {solver}, got nfe={nfe}")
+    if grid is not None and not (isinstance(grid, str) or callable(grid)):
+        raise InvalidArgument(
+            "sample: grid must be a name or a function (sde, steps) -> times where nfe is given, "
+            f"got {errors.describe(grid)}"
+        )
+    if grid is None and isinstance(model.sde, GaussianSDE):
+        end = model.sde.centre[1] / (5 * steps) if denoise else None
+        grid = partial(angle, end=end) if end is None or end > 0 else "log_snr"
+    return solver, steps, "uniform" if grid is None else grid
 
 
 def _run(

@@ -44,6 +44,21 @@ def log(v: S) -> S:
     return torch.log(v) if isinstance(v, Tensor) else math.log(v)
 
 
+def sin(v: S) -> S:
+    """The sine."""
+    return torch.sin(v) if isinstance(v, Tensor) else math.sin(v)
+
+
+def cos(v: S) -> S:
+    """The cosine."""
+    return torch.cos(v) if isinstance(v, Tensor) else math.cos(v)
+
+
+def atan(v: S) -> S:
+    """The inverse tangent."""
+    return torch.atan(v) if isinstance(v, Tensor) else math.atan(v)
+
+
 def sqrt(v: S) -> S:
     """The square root; a negative radicand that is rounding error counts as 0."""
     return torch.sqrt(v.clamp(min=0.0)) if isinstance(v, Tensor) else math.sqrt(max(v, 0.0))
@@ -78,6 +93,16 @@ def lincomb(a: Scalar, x: Tensor, b: Scalar, y: Tensor) -> Tensor:
     if b == 0.0:
         return scale(a, x)
     return torch.add(scale(a, x), y, alpha=b)
+
+
+def combine(coefficients: Sequence[Scalar], tensors: Sequence[Tensor]) -> Tensor:
+    """The sum of a_i x_i over two terms or more, in the dtype of the tensors; half precision is rounded once."""
+    if tensors[0].dtype in HALF:
+        return combine(coefficients, [x.float() for x in tensors]).to(tensors[0].dtype)
+    result = lincomb(coefficients[0], tensors[0], coefficients[1], tensors[1])
+    for a, x in zip(coefficients[2:], tensors[2:], strict=True):
+        result = result + scale(a, x) if isinstance(a, Tensor) else torch.add(result, x, alpha=a)
+    return result
 
 
 def align(t: Tensor, x: Tensor) -> Tensor:

@@ -13,7 +13,18 @@ import sdekit as sk
 from sdekit.certification import check, exact, law, problems, references, table
 from sdekit.certification.run import prepare
 from sdekit.certification.subject import subject
-from sdekit.solvers import DDIM, Ancestral, DPMSolver, EulerMaruyama, GaussianSolver, Heun, Langevin, Solver, State
+from sdekit.solvers import (
+    DDIM,
+    DEIS,
+    Ancestral,
+    DPMSolver,
+    EulerMaruyama,
+    GaussianSolver,
+    Heun,
+    Langevin,
+    Solver,
+    State,
+)
 from sdekit.types import exp, expm1, sqrt
 
 F64 = torch.float64
@@ -42,7 +53,9 @@ def test_every_solver_is_certified_on_every_process(sde, solver):
     assert {"last step", "mates", "randomness", "dtypes"} <= names
     if solver.evaluations is not None:
         assert "evaluations" in names
-        assert {"N steps, float64", "N steps, float32"} <= names
+        # the integral of DEIS runs over the kinks of a table by quadrature: there is no reference to the last bits
+        if not (isinstance(solver, DEIS) and isinstance(sde, sk.TableSDE)):
+            assert {"N steps, float64", "N steps, float32"} <= names
         if solver.order is not None:
             kinds = {"weak order", "weak order, mixture", "strong order"} if solver.stochastic else {
                 "flow order", "flow order, mixture"

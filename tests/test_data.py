@@ -156,8 +156,8 @@ def of_the_density(model, x):
 
 @pytest.mark.statistical
 def test_the_density_is_the_law_of_the_draws(seed):
-    """2,500 draws of the roll, and of the density itself. Much more noise, the roll in a mirror, and three times as many
-    points on its outer half are all seen."""
+    """2,500 draws of the roll, and of the density itself. Much more noise, the roll in a mirror, and three times as
+    many points on its outer half are all seen."""
     model, outer = (swiss_roll_density(SDE, components=300) for _ in range(2))
     weights = 1.0 + 2.0 * (torch.arange(300) >= 150)
     outer.weights.copy_(weights / weights.sum())

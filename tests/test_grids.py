@@ -1,11 +1,13 @@
 """Grids: each against its formula, their ends, and the levels of a run."""
 
 import functools
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
 from subjects import grids as every_grid
 from subjects import sdes
 
@@ -103,6 +105,29 @@ def test_karras_is_even_in_a_power_of_the_noise_level(sde, rho):
         np.testing.assert_array_equal(t, grids.karras(sde, 20).numpy())
 
 
+@each_sde
+@pytest.mark.parametrize("std", [0.3, 1.0, 5.0])
+def test_the_angles_grid_is_even_in_the_integral_of_its_density(sde, std):
+    """SciPy's quadrature of the density over each step, in log(sigma / alpha), gives one value; with floor 0 and width
+    1 it is the angle; it ends at sigma / alpha = end, or at the end of the domain."""
+    process = sde.with_prior(0.0, std)
+    m = log_ratio(process, grids.angle(process, 40).numpy())
+
+    def density(v):
+        return 0.05 + 1 / math.cosh((v - math.log(0.5 * std)) / 1.2)
+
+    parts = [quad(density, b, a, epsabs=1e-12)[0] for a, b in itertools.pairwise(m)]
+    np.testing.assert_allclose(parts, parts[20], rtol=1e-6)
+    plain = grids.angle(process, 40, floor=0.0, width=1.0)
+    turns = np.diff(np.arctan(np.exp(log_ratio(process, plain.numpy())) / (0.5 * std)))
+    np.testing.assert_allclose(turns, turns[20], rtol=1e-6)
+    assert float(plain[0]) == process.t_max
+    ended = grids.angle(process, 10, end=0.1)
+    assert float(ended[0]) == process.t_max
+    assert log_ratio(process, ended[-1:].numpy())[0] == pytest.approx(math.log(0.1), abs=1e-9)
+    assert float(grids.angle(process, 10, end=1e-9)[-1]) == process.t_min
+
+
 @each_grid
 @pytest.mark.parametrize(("steps", "kind"), [(-1, InvalidArgument), (2.0, InvalidType), ("3", InvalidType)])
 def test_steps_that_are_no_count_are_named(grid, steps, kind):
@@ -181,7 +206,7 @@ def levels(grid, steps=None, denoise=True):
         (
             lambda: levels("linear", 5),
             InvalidArgument,
-            "grid must be one of uniform, log_snr, karras, quadratic, linspace, leading, trailing, quad",
+            "grid must be one of uniform, log_snr, karras, quadratic, angle, linspace, leading, trailing, quad",
         ),
         (lambda: levels("uniform"), InvalidType, "steps must be given with a named grid"),
         (lambda: levels(grids.karras), InvalidType, "steps must be given with a named grid or a grid function"),
@@ -203,7 +228,11 @@ def levels(grid, steps=None, denoise=True):
         (lambda: levels(torch.tensor([1j])), InvalidType, "got a complex64 tensor"),
         (lambda: levels(torch.tensor([True])), InvalidType, "got a bool tensor"),
         (lambda: levels(0.5), InvalidType, "times must be real, of shape (N,)"),
-        (lambda: levels(None), InvalidType, "grid must be a name (uniform, log_snr, karras, quadratic), a function"),
+        (
+            lambda: levels(None),
+            InvalidType,
+            "grid must be a name (uniform, log_snr, karras, quadratic, angle), a function",
+        ),
         (lambda: levels(["a", "b"]), InvalidType, "grid must be a name"),
         (lambda: levels(lambda sde, steps: torch.tensor([1.0, 0.5]), 5), ScheduleError, "steps must be 2 for 2 times"),
         (lambda: levels(lambda sde, steps: None, 5), InvalidType, "or times, got NoneType None"),

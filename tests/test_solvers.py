@@ -29,10 +29,12 @@ from sdekit.solvers import (
     EulerMaruyama,
     Heun,
     Langevin,
+    Multistep,
     PredictorCorrector,
     ProbabilityFlow,
     ReverseDiffusion,
     State,
+    UniPC,
 )
 
 M, V = MEANS.numpy(), VARIANCES.numpy()
@@ -59,7 +61,9 @@ def test_ancestral_step_is_the_posterior_at_the_models_x0(sde):
 
 
 @pytest.mark.parametrize(
-    "solver", [DDIM(), DDIM(0.5), DDIM(1.0), Ancestral(), DPMSolver(1), DPMSolver(2), Heun()], ids=repr
+    "solver",
+    [DDIM(), DDIM(0.5), DDIM(1.0), Ancestral(), DPMSolver(1), DPMSolver(2), DPMSolver(3), UniPC(), Multistep(), Heun()],
+    ids=repr,
 )
 def test_ddpm_and_ncsn_are_one_process(solver):
     """On one log-SNR grid a VP run, divided by alpha, is the VE run from the same noise: to 1e-12 of its scale."""
@@ -289,7 +293,7 @@ def test_a_thousand_steps_are_finite_and_close(solver):
 def test_solvers_print_as_their_settings():
     """The object is the configuration, and its repr the log line."""
     assert repr(DDIM()) == "DDIM(eta=0.0)"
-    assert repr(DPMSolver()) == "DPMSolver(order=2)"
+    assert repr(DPMSolver()) == "DPMSolver(order=2, view='x0')"
     assert repr(ProbabilityFlow(ode.RK4())) == "ProbabilityFlow(method=RK4(steps=1))"
 
 
@@ -338,7 +342,12 @@ def test_a_process_without_a_kernel_is_served_by_the_solvers_that_need_none():
     [
         (lambda: DDIM(eta=1.5), "DDIM: eta must be finite and >= 0 and <= 1, got eta=1.5"),
         (lambda: DDIM(eta="much"), "DDIM: eta must be a number"),
-        (lambda: DPMSolver(order=4), "DPMSolver: order must be 1 or 2, got order=4"),
+        (lambda: DPMSolver(order=4), "DPMSolver: order must be at most 3, got order=4"),
+        (lambda: DPMSolver(view="score"), "DPMSolver: view must be one of x0, eps, got 'score'"),
+        (lambda: Multistep(points=5), "Multistep: points must be at most 4, got points=5"),
+        (lambda: Multistep(view="score"), "Multistep: view must be one of x0, eps, velocity"),
+        (lambda: Multistep(coordinate="rho"), "Multistep: coordinate must be one of log_snr, sigma, angle, t"),
+        (lambda: UniPC(variant="bh3"), "UniPC: variant must be one of bh1, bh2, got 'bh3'"),
         (lambda: DPMSolver(order=0), "DPMSolver: order must be at least 1"),
         (lambda: Langevin(snr=0.0), "Langevin: snr must be finite and > 0"),
         (lambda: Langevin(steps=0), "Langevin: steps must be at least 1"),

@@ -30,7 +30,7 @@ def vp_diffusion(t: Tensor) -> Tensor:
 EXTRA: Settings = {
     solvers.Ancestral: [{"variance": "upper"}],
     solvers.DDIM: [{"eta": 0.5}, {"eta": 1.0}],
-    solvers.DPMSolver: [{"order": 1}],
+    solvers.DPMSolver: [{"order": 1}, {"order": 3}],
     solvers.Heun: [{"churn": 0.1, "churn_noise": 1.003}],
     solvers.ProbabilityFlow: [{"method": ode.RK4()}],
     sdes.DiscreteVPSDE: [{"betas": tables.cosine(40, max_beta=0.9)}],

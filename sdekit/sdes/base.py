@@ -445,6 +445,14 @@ class GaussianSDE(SDE):
         """The data's (mean, std) where ``with_prior`` gave them, else None."""
         return self._data
 
+    @property
+    def centre(self) -> tuple[float | Tensor, float]:
+        """The data's mean, and the root mean square of their std over coordinates; 0 and 1 where they are not known."""
+        if self._data is None:
+            return 0.0, 1.0
+        mean, std = self._data
+        return mean, float(std.square().mean().sqrt()) if isinstance(std, Tensor) else std
+
     def restricted(self, t_min: float, t_max: float) -> Self:
         """The same process on a part of its domain: alpha and sigma stay what they are at every time of it.
 

@@ -1,51 +1,67 @@
-"""DPM-Solver++, multistep."""
+"""DPM-Solver and DPM-Solver++, multistep."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from ..errors import InvalidArgument, whole
-from ..models.base import ScoreModel
-from ..sdes.base import Level
-from ..types import NoiseSource, Scalar, exp, expm1, lincomb
-from .base import GaussianSolver, State, predict
+from ..errors import one_of, whole
+from ..sdes.base import GaussianLevel
+from ..types import Scalar, exp, expm1
+from .multistep import LinearMultistep
 
 
 @dataclass(frozen=True)
-class DPMSolver(GaussianSolver):
-    """DPM-Solver++, multistep: the exponential integrator of x0 in l = log(alpha / sigma); order 2 is "2M".
+class DPMSolver(LinearMultistep):
+    """DPM-Solver++, multistep ("2M", "3M"), and DPM-Solver: the exponential integrators in l = log(alpha / sigma).
 
-    x_s = (sigma_s / sigma_t) x - alpha_s (e^-h - 1) D,   h = l_s - l_t,
-    D = x0_t (order 1, which is DDIM), or (1 + h / 2 h') x0_t - (h / 2 h') x0_before with h' the step before (order 2).
+    ``view="x0"`` (++):  x_s = (sigma_s / sigma_t) x - alpha_s (e^-h - 1) D,   h = l_s - l_t,
+    ``view="eps"``:      x_s = (alpha_s / alpha_t) x - sigma_s (e^h - 1) D;
+    D is the view at t (order 1, which is DDIM), or (1 + h / 2h') times it less h / 2h' times the one before, h' being
+    the step before (order 2); of order 3 the integral of the parabola through three values takes its place.
 
-    The first step is of order 1, and so is the one to the clean level, which ends at the model's x0: neither costs the
-    method its order. Lu et al. 2022, algorithm 2 (arXiv:2211.01095). Raises InvalidArgument unless order is 1 or 2.
+    The step to the clean level ends at the model's x0. The first step is of order 1, which costs order 2 nothing; in
+    order 3 it is corrected once its end has been evaluated. Lu et al. 2022, algorithm 2 (arXiv:2211.01095); in eps,
+    Lu et al. 2022 (arXiv:2206.00927). The parabola's last weight is twice that of the authors' code, with which the
+    order would be 2. Raises InvalidArgument unless order is 1, 2 or 3.
     """
 
     order: int = 2
+    view: str = "x0"
+
+    coordinate = "log_snr"
+    corrector = False
 
     def __post_init__(self) -> None:
-        if whole("DPMSolver", "order", self.order, at_least=1) > 2:
-            raise InvalidArgument(f"DPMSolver: order must be 1 or 2, got order={self.order}")
+        whole("DPMSolver", "order", self.order, at_least=1, at_most=3)
+        one_of("DPMSolver", "view", self.view, ("x0", "eps"))
 
-    stochastic = False
-    evaluations = 1
+    @property
+    def points(self) -> int:  # type: ignore[override]
+        """The order."""
+        return self.order
 
-    def step(
-        self, model: ScoreModel, state: State[tuple[Tensor, Scalar]], s: Level, noise: NoiseSource
-    ) -> State[tuple[Tensor, Scalar]]:
-        """The state at the level s; the model's x0 where s is clean."""
-        p, t, s = predict(model, state, s)
-        x0 = p.x0
-        if s.clean:
-            return State(x0, s)
-        h = 0.5 * (s.log_snr - t.log_snr)
-        d = x0
-        if self.order == 2 and state.memory is not None:
-            before, h_before = state.memory
-            r = 0.5 * h / h_before
-            d = lincomb(1.0 + r, x0, -r, before)
-        # sigma_s / sigma_t = alpha_s / alpha_t e^-h
-        return State(lincomb(s.alpha / t.alpha * exp(-h), state.x, -s.alpha * expm1(-h), d), s, (x0, h))
+    def corrects(self, values: int) -> bool:
+        """In the first step of order 3 alone."""
+        return values < self.order - 1
+
+    def predicted(
+        self, t: GaussianLevel, s: GaussianLevel, levels: Sequence[GaussianLevel]
+    ) -> tuple[Scalar, Sequence[Scalar]]:
+        """(keep, weights) of the step."""
+        if len(levels) > 2:
+            return self.exact(t, s, levels)
+        keep, total = first(self.view, t, s)
+        if len(levels) == 1:
+            return keep, (total,)
+        r = 0.5 * (s.log_snr - t.log_snr) / (t.log_snr - levels[0].log_snr)
+        return keep, (-r * total, (1.0 + r) * total)
+
+
+def first(view: str, t: GaussianLevel, s: GaussianLevel) -> tuple[Scalar, Scalar]:
+    """(keep, weight) of the method of order 1, by one value of x0 or eps."""
+    h = 0.5 * (s.log_snr - t.log_snr)
+    ratio = s.alpha / t.alpha
+    if view == "x0":
+        return ratio * exp(-h), -s.alpha * expm1(-h)
+    return ratio, -s.sigma * expm1(h)

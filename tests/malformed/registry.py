@@ -405,6 +405,19 @@ GRIDS = [
         lambda: {"sde": VP, "steps": 5},
         {"sde": v.gaussian_process(), "steps": COUNT, "rho": v.number(above=0.0)},
     ),
+    Entry(
+        sk.grids.angle,
+        lambda: {"sde": VP, "steps": 5},
+        {
+            "sde": v.gaussian_process(),
+            "steps": COUNT,
+            "end": v.number(above=0.0, optional=True),
+            "middle": v.number(above=0.0),
+            "width": v.number(above=0.0),
+            "floor": v.number(at_least=0.0),
+        },
+        together={"data of one value": ({"sde": VP.with_prior(0.0, 0.0)}, "std")},
+    ),
     *(
         Entry(
             grid,
@@ -440,7 +453,17 @@ s = sk.solvers
 SOLVERS = [
     Entry(s.Ancestral, NONE, {"variance": v.choice()}),
     Entry(s.DDIM, NONE, {"eta": v.number(at_least=0.0, at_most=1.0)}),
-    Entry(s.DPMSolver, NONE, {"order": v.whole(1, 2)}),
+    Entry(s.DPMSolver, NONE, {"order": v.whole(1, 3), "view": v.choice()}),
+    Entry(s.UniPC, NONE, {"order": v.whole(1, 3), "variant": v.choice()}),
+    Entry(s.DEIS, NONE, {"points": v.whole(1, 4), "coordinate": v.choice()}),
+    Entry(s.LMS, NONE, {"points": v.whole(1, 4)}),
+    Entry(s.PLMS, NONE, {"points": v.whole(1, 4)}),
+    Entry(s.Adams, NONE, {"points": v.whole(1, 4)}),
+    Entry(
+        s.Multistep,
+        NONE,
+        {"points": v.whole(1, 4), "view": v.choice(), "coordinate": v.choice(), "corrector": v.flag()},
+    ),
     Entry(s.EulerMaruyama, NONE, {}),
     Entry(s.ReverseDiffusion, NONE, {}),
     Entry(
@@ -1202,6 +1225,7 @@ TOP = [
             "model": v.model(),
             "shape": but(v.shape(), "none"),
             **OPTIONAL_RUN,
+            "nfe": v.whole(1, optional=True),
             "x_T": but(v.batch(optional=True)),
             "seed": by("Noise", v.seed()),
             "noise": v.noise(optional=True),
@@ -1223,6 +1247,13 @@ TOP = [
                 "DDIM",
             ),
             "a learned variance that is not": ({"solver": s.Ancestral("learned")}, "variance", "Ancestral"),
+            "steps and a budget": ({"nfe": 4}, "steps"),
+            "a budget below one step": ({"nfe": 1, "steps": None, "solver": s.Heun(), "denoise": False}, "nfe"),
+            "a budget for a solver that has its own": (
+                {"nfe": 4, "steps": None, "solver": s.ProbabilityFlow()},
+                "nfe",
+            ),
+            "times and a budget": ({"nfe": 4, "steps": None, "grid": [1.0, 0.5]}, "grid"),
             "a start below t_max": ({"grid": [0.2, 0.1], "steps": None}, "x_T", "VPSDE"),
             "steps that the times contradict": ({"grid": [1.0, 0.5, 0.2]}, "steps", "grid"),
         },

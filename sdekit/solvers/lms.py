@@ -1,0 +1,28 @@
+"""Linear multistep in the noise level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import whole
+from .multistep import LinearMultistep
+
+
+@dataclass(frozen=True)
+class LMS(LinearMultistep):
+    """Adams and Bashforth's method for y = x / alpha in n = sigma / alpha: eps as a polynomial in n.
+
+    dy / dn = eps,   x_s = (alpha_s / alpha_t) x_t + alpha_s int eps dn, through ``points`` values.
+
+    The "LMS" of Crowson's k-diffusion, on the flow of Karras et al. 2022, eq. 1 (arXiv:2206.00364). Raises
+    InvalidArgument unless 1 <= points <= 4.
+    """
+
+    points: int = 4
+
+    view = "eps"
+    coordinate = "sigma"
+    corrector = False
+
+    def __post_init__(self) -> None:
+        whole("LMS", "points", self.points, at_least=1, at_most=4)

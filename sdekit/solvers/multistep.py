@@ -1,0 +1,299 @@
+"""Linear multistep methods of the probability flow, their coefficients integrated exactly on any grid."""
+
+from __future__ import annotations
+
+import functools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import torch
+from numpy.polynomial.legendre import leggauss
+from torch import Tensor
+
+from ..errors import UnsupportedCombination, flag, one_of, whole
+from ..models.base import GaussianPrediction, ScoreModel
+from ..sdes.base import GaussianLevel, GaussianSDE, Level
+from ..types import NoiseSource, Scalar, atan, combine, cos, exp, scale, sin
+from .base import GaussianSolver, State, predict
+
+Coefficients: TypeAlias = Callable[
+    [GaussianLevel, GaussianLevel, Sequence[GaussianLevel]], tuple[Scalar, Sequence[Scalar]]
+]
+
+VIEWS = ("x0", "eps", "velocity")
+COORDINATES = ("log_snr", "sigma", "angle", "t")
+
+
+class Node(NamedTuple):
+    """One evaluation: its level, and the view of the model there."""
+
+    level: GaussianLevel
+    value: Tensor
+
+
+class Memory(NamedTuple):
+    """The last evaluations, and the step that led to the present: it began at x, at a level."""
+
+    nodes: tuple[Node, ...]
+    x: Tensor
+    level: GaussianLevel
+
+
+class LinearMultistep(GaussianSolver, ABC):
+    """A view of the model is a polynomial in a coordinate, whose integral over the step is exact.
+
+    With y = x / alpha, n = sigma / alpha and l = log(alpha / sigma), the probability flow from t to s is in each view
+
+        "x0":        x_s = (sigma_s / sigma_t) x_t + sigma_s int x0 d(e^l),
+        "eps":       x_s = (alpha_s / alpha_t) x_t + alpha_s int eps dn,
+        "velocity":  w_s = w_t + int dw:  w = x in t, w = y in n ("sigma"), and in the angle u = atan(n / std) and in l
+                     w = cos(u) (y - mean), with dw/du = std cos(u) eps - sin(u) (x0 - mean).
+
+    The view, or dw by the coordinate, is the polynomial in the coordinate through its last ``points`` values. ``mean``
+    and ``std`` are the data's, as ``sde.with_prior`` knows them (the root mean square of std over coordinates), and 0
+    and 1 where it does not: for data of that mean and variance, and no more structure, dw is 0, and any step exact.
+
+    Where ``corrector``, a state that has been evaluated is corrected before the next step: the step that led to it is
+    taken once more, with the new value among those of the polynomial. That costs no evaluation. The last state of a run
+    is not corrected. More points than the order says make the error smaller, not its order higher: the first steps of a
+    run are taken by fewer.
+
+    The step to the clean level ends at the model's x0; in "sigma" and the angle, which are 0 there, at the
+    polynomial's own end once there are two values.
+    """
+
+    points: int
+    view: str
+    coordinate: str
+    corrector: bool
+
+    stochastic = False
+    evaluations = 1
+
+    @property
+    def turning(self) -> bool:
+        """Whether the state that is integrated is cos(u) (y - mean)."""
+        return self.view == "velocity" and self.coordinate in ("angle", "log_snr")
+
+    @abstractmethod
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+
+    @property
+    def order(self) -> float | None:  # type: ignore[override]
+        """min(points, 2), or min(points + 1, 3) with the corrector: what the first steps, by fewer values, allow."""
+        return min(self.points + 1, 3) if self.corrector else min(self.points, 2)
+
+    def check(self, model: ScoreModel) -> None:
+        """Raises UnsupportedCombination for a process with no alpha and sigma, and for an angle where the std is 0."""
+        super().check(model)
+        assert isinstance(model.sde, GaussianSDE)
+        if self.coordinate == "angle" and not model.sde.centre[1] > 0:
+            raise UnsupportedCombination(f"{self}: the angle needs data of a std > 0, got {model.sde}")
+
+    def step(self, model: ScoreModel, state: State[Memory], s: Level, noise: NoiseSource) -> State[Memory]:
+        """The state at the level s."""
+        p, t, s = predict(model, state, s)
+        x, memory = state.x, state.memory
+        past = () if memory is None else memory.nodes
+        if s.clean and (not past or self.coordinate in ("log_snr", "t")):
+            return State(p.x0, s)
+        nodes = (*past, Node(t, self.of(p)))
+        if memory is not None and self.corrects(len(past)):
+            x = self._across(memory.x, memory.level, t, nodes, self.corrected)
+        nodes = nodes[-self.points :]
+        return State(self._across(x, t, s, nodes, self.predicted), s, Memory(nodes, x, t))
+
+    def corrects(self, values: int) -> bool:
+        """Whether a state is corrected that a step by so many values has led to."""
+        return self.corrector
+
+    def of(self, p: GaussianPrediction) -> Tensor:
+        """The view of a prediction; the velocity is w's by the coordinate."""
+        if self.view == "x0":
+            return p.x0
+        if self.view == "eps" or self.coordinate == "sigma":
+            return p.eps
+        if self.coordinate == "t":
+            return p.velocity
+        mean, std = p.level.sde.centre
+        u = position("angle", p.level, std)
+        by = 1.0 if self.coordinate == "angle" else -sin(u) * cos(u)  # du/dl
+        return shifted(p.mix(-by * sin(u), by * std * cos(u)), by * sin(u), mean)
+
+    def _across(
+        self, x: Tensor, t: GaussianLevel, s: GaussianLevel, nodes: Sequence[Node], coefficients: Coefficients
+    ) -> Tensor:
+        """x_s from x_t, by the values at the nodes."""
+        keep, weights = coefficients(t, s, [node.level for node in nodes])
+        end = combine((keep, *weights), (x, *(node.value for node in nodes)))
+        if self.turning:
+            return shifted(end, s.alpha - keep * t.alpha, t.sde.centre[0])
+        return end
+
+    def predicted(
+        self, t: GaussianLevel, s: GaussianLevel, levels: Sequence[GaussianLevel]
+    ) -> tuple[Scalar, Sequence[Scalar]]:
+        """(keep, weights) of a step whose end has not been evaluated: x_s = keep x_t + sum of weights times values."""
+        return self.exact(t, s, levels)
+
+    def corrected(
+        self, t: GaussianLevel, s: GaussianLevel, levels: Sequence[GaussianLevel]
+    ) -> tuple[Scalar, Sequence[Scalar]]:
+        """The same of a step whose end s is the last of the levels."""
+        return self.exact(t, s, levels)
+
+    def exact(
+        self, t: GaussianLevel, s: GaussianLevel, levels: Sequence[GaussianLevel]
+    ) -> tuple[Scalar, Sequence[Scalar]]:
+        """The same, by the integral of the polynomial through the values at the levels."""
+        std = t.sde.centre[1]
+        u_t, u_s, *nodes = (position(self.coordinate, level, std) for level in (t, s, *levels))
+        if self.view == "velocity" or (self.view, self.coordinate) == ("eps", "sigma"):
+            by_t: Scalar = 1.0  # w = by x
+            by_s: Scalar = 1.0
+            if self.turning:
+                by_t, by_s = (cos(position("angle", level, std)) / level.alpha for level in (t, s))
+            elif self.coordinate == "sigma":
+                by_t, by_s = 1.0 / t.alpha, 1.0 / s.alpha
+            return by_t / by_s, [w / by_s for w in _plain(tuple(nodes), u_t, u_s)]
+        sde = t.sde if self.coordinate == "t" else None
+        weights = _weighted(self.view, self.coordinate, std, sde, tuple(nodes), u_t, t.log_snr, s.log_snr)
+        if self.view == "eps":
+            return s.alpha / t.alpha, [s.alpha * w for w in weights]
+        keep = s.alpha / t.alpha * exp(0.5 * (t.log_snr - s.log_snr))
+        return keep, [s.alpha * w for w in weights]
+
+
+@dataclass(frozen=True)
+class Multistep(LinearMultistep):
+    """Any member of the family of linear multistep methods: ``Multistep(points=4, view="x0", coordinate="log_snr")``.
+
+    ``points``: 1 to 4 values of the ``view`` ("x0", "eps" or "velocity") make a polynomial in the ``coordinate``
+    ("log_snr", "sigma" for sigma / alpha, "angle", or "t"), whose integral over the step is exact on any grid; with
+    ``corrector`` a state that has been evaluated is corrected at no cost. See :class:`LinearMultistep`.
+
+    The default, the velocity in the angle, knows the data's mean and deviation where the process does: give it them,
+    ``sde.with_prior(mean, std)``. ``sample(..., nfe=N)`` takes it.
+
+    Adams' methods on an uneven grid: Hairer, Norsett & Wanner 1993, section III.5. The views and their integrals: Lu et
+    al. 2022 (arXiv:2206.00927, eq. 3.4; arXiv:2211.01095, eq. 9), Zhang & Chen 2023 (arXiv:2204.13902, eq. 11). The
+    corrector: Zhao et al. 2023, section 3.2 (arXiv:2302.04867). Raises InvalidArgument unless 1 <= points <= 4.
+    """
+
+    points: int = 4
+    view: str = "velocity"
+    coordinate: str = "angle"
+    corrector: bool = True
+
+    def __post_init__(self) -> None:
+        whole("Multistep", "points", self.points, at_least=1, at_most=4)
+        one_of("Multistep", "view", self.view, VIEWS)
+        one_of("Multistep", "coordinate", self.coordinate, COORDINATES)
+        flag("Multistep", "corrector", self.corrector)
+
+
+def shifted(x: Tensor, a: Scalar, mean: float | Tensor) -> Tensor:
+    """x + a mean."""
+    if isinstance(mean, float) and mean == 0.0:
+        return x
+    if isinstance(mean, Tensor):
+        return x + scale(a, mean.to(x).expand_as(x))
+    by = a * mean
+    return x + (by.to(x.dtype) if isinstance(by, Tensor) else by)
+
+
+def position(coordinate: str, level: GaussianLevel, std: float) -> Scalar:
+    """The coordinate of a level."""
+    if coordinate == "t":
+        return level.t
+    if coordinate == "log_snr":
+        return 0.5 * level.log_snr
+    n = exp(-0.5 * level.log_snr)
+    return n if coordinate == "sigma" else atan(n / std)
+
+
+WIDEST = 3.0
+"""The widest interval in log(alpha / sigma) that one rule is asked for."""
+
+RULES = {n: list(zip(*(v.tolist() for v in leggauss(n)), strict=True)) for n in (3, 24)}
+"""Gauss and Legendre's nodes and weights on [-1, 1]: of 3 nodes exact for a polynomial of degree 5, of 24 to the last
+bits for what is integrated in log(alpha / sigma)."""
+
+
+def _plain(nodes: tuple[Scalar, ...], a: Scalar, b: Scalar) -> list[Scalar]:
+    """The integrals from a to b of the polynomials that are 1 at one node and 0 at the others."""
+    middle, half = 0.5 * (a + b), 0.5 * (b - a)
+    return _summed(((half * w, middle + half * z) for z, w in RULES[3]), nodes)
+
+
+def _weighted(
+    view: str,
+    coordinate: str,
+    std: float,
+    sde: GaussianSDE | None,
+    nodes: tuple[Scalar, ...],
+    u_t: Scalar,
+    log_snr_t: Scalar,
+    log_snr_s: Scalar,
+) -> Sequence[Scalar]:
+    """The same in the weight of a view, over alpha_s: dn for eps, e^(-l_s) d(e^l) for x0."""
+    if any(isinstance(v, Tensor) for v in (*nodes, log_snr_s)):
+        return _in_log_snr.__wrapped__(view, coordinate, std, sde, nodes, log_snr_t, log_snr_s)
+    if log_snr_s == math.inf:
+        if view == "x0":
+            return _basis(nodes, 0.0)
+        # dn = std d(tan u)
+        half = 0.5 * u_t
+        points = [(-half * w, half - half * z) for z, w in RULES[24]]
+        return _summed(((w * std / cos(u) ** 2, u) for w, u in points), nodes)
+    return _in_log_snr(view, coordinate, std, sde, nodes, log_snr_t, log_snr_s)
+
+
+@functools.lru_cache(maxsize=4096)
+def _in_log_snr(
+    view: str,
+    coordinate: str,
+    std: float,
+    sde: GaussianSDE | None,
+    nodes: tuple[Scalar, ...],
+    log_snr_t: Scalar,
+    log_snr_s: Scalar,
+) -> Sequence[Scalar]:
+    """By quadrature in l, in which every coordinate and every weight is smooth."""
+    begin, end = 0.5 * log_snr_t, 0.5 * log_snr_s
+    length = end - begin
+    count = math.ceil(float(length.max() if isinstance(length, Tensor) else length) / WIDEST)
+    half = length / (2 * count)
+    at = [begin + half * (2 * i + 1 + z) for i in range(count) for z, _ in RULES[24]]
+    density = [-exp(-v) if view == "eps" else exp(v - end) for v in at]
+    weights = [half * w * d for (_, w), d in zip(RULES[24] * count, density, strict=True)]
+    if coordinate == "log_snr":
+        us = at
+    elif sde is not None:
+        times = sde.time_at(torch.stack([torch.as_tensor(2 * v, dtype=torch.float64) for v in at]))
+        us = times.tolist() if times.ndim == 1 else list(times)
+    else:
+        us = [exp(-v) if coordinate == "sigma" else atan(exp(-v) / std) for v in at]
+    return _summed(zip(weights, us, strict=True), nodes)
+
+
+def _summed(rule: Iterable[tuple[Scalar, Scalar]], nodes: tuple[Scalar, ...]) -> list[Scalar]:
+    """The sums over a rule's (weight, u) of the polynomials that are 1 at one node and 0 at the others."""
+    parts = [[w * value for value in _basis(nodes, u)] for w, u in rule]
+    return [functools.reduce(lambda a, b: a + b, column) for column in zip(*parts, strict=True)]
+
+
+def _basis(nodes: tuple[Scalar, ...], u: Scalar) -> list[Scalar]:
+    """Lagrange's polynomials of the nodes at u."""
+    values: list[Scalar] = []
+    for i, node in enumerate(nodes):
+        value: Scalar = 1.0
+        for j, other in enumerate(nodes):
+            if j != i:
+                value = value * ((u - other) / (node - other))
+        values.append(value)
+    return values
