@@ -190,9 +190,10 @@ def sample(
     check_model("sample", model)
     denoise = model.sde.clean() is not None if denoise is None else errors.flag("sample", "denoise", denoise)
     if nfe is not None:
+        nfe = errors.whole("sample", "nfe", nfe, at_least=1, at_most=errors.MOST)
         if steps is not None:
             raise InvalidArgument(
-                f"sample: steps must be left out where nfe is given, got steps={steps!r}, nfe={nfe!r}"
+                f"sample: steps must be left out where nfe is given, got {errors.describe(steps)} and nfe={nfe}"
             )
         solver, steps, grid = for_budget(model, nfe, solver, grid, denoise=denoise)
     if solver is None:

@@ -265,6 +265,24 @@ def test_ncsns_step_sizes_are_the_published_ones():
     for sigma_max, levels, published in ((50.0, 232, 6.2e-6), (90.0, 500, 3.3e-6)):
         epsilon = AnnealedLangevin.ncsnv2(0.01, sigma_max, levels, 5).rate * 0.01**2
         assert epsilon == pytest.approx(published, rel=0.03)
+    assert AnnealedLangevin.ncsnv2() == AnnealedLangevin.ncsnv2(0.01, 50.0, 232, 5)
+
+
+@pytest.mark.parametrize(("sigma_max", "levels", "steps"), [(50.0, 232, 5), (1.0, 10, 3), (0.013, 2, 2)])
+def test_ncsnv2s_rate_leaves_the_next_levels_variance_as_nearly_as_any(sigma_max, levels, steps):
+    """The chain's variance on a point of data, by its recursion v <- (1 - r)^2 v + 2 r from the ratio of two levels
+    squared: no other rate of a fine scan brings it closer to 1 (Song & Ermon 2020, technique 4)."""
+    ratio = (sigma_max / 0.01) ** (1 / (levels - 1))
+
+    def off(r):
+        v = ratio**2
+        for _ in range(steps):
+            v = (1 - r) ** 2 * v + 2 * r
+        return abs(v - 1)
+
+    found = AnnealedLangevin.ncsnv2(0.01, sigma_max, levels, steps).rate
+    assert off(found) <= min(off(found * factor) for factor in (1 - 1e-6, 1 - 1e-9, 1 + 1e-9, 1 + 1e-6))
+    assert off(found) <= 1e-9 + min(off(math.exp(math.log(1e-6) * (1 - i / 997))) for i in range(997))
 
 
 def test_annealed_langevin_at_one_level_is_langevin():

@@ -1000,3 +1000,13 @@ def test_data_that_are_none_have_no_empirical_model(data, kind, said):
         sk.models.Empirical(sk.VPSDE(), data)
     with pytest.raises(InvalidArgument, match=r"Empirical: x must be of shape \(B, \*\(2,\)\), got \(3, 3\)"):
         sk.models.Empirical(sk.VPSDE(), torch.zeros(1, 2))(torch.zeros(3, 3), 0.5)
+
+
+def test_a_model_without_a_variance_says_so():
+    """An exact model and a function have none, and are refused a learned one."""
+    sde = sk.VPSDE()
+    exact = GaussianMixture(sde, [1.0], torch.zeros(1, 2), 1.0)
+    for model in (exact, FromFunction(sde, eps=lambda x, t: 0 * x)):
+        assert not model.has_variance
+        with pytest.raises(UnsupportedCombination, match="variance"):
+            sk.sample(model, (2, 2), solver=sk.solvers.Ancestral("learned"), steps=3)

@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import pickle
+import re
 
 import hypothesis.strategies as st
 import mpmath
@@ -991,3 +992,11 @@ def test_rates_that_are_none_are_named(make, kind, said):
     with pytest.raises(kind) as caught:
         make()
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("process", [sk.VPSDE, sk.SubVPSDE])
+def test_a_linear_beta_may_leave_alpha_above_1e_300_and_no_less(process):
+    """beta_max / 2 up to 1381.5, and the message says what alpha would be."""
+    assert float(process(beta_min=0.0, beta_max=2763.0).alpha(1.0)) > 1e-300
+    with pytest.raises(sk.errors.ScheduleError, match=re.escape("alpha is exp(-691); time runs to 1")):
+        process(beta_min=0.0, beta_max=2764.0)

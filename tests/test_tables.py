@@ -1,6 +1,7 @@
 """Tables of levels: the literature's builders, DDPM's and NCSN's processes on them, respacing, and what is refused."""
 
 import math
+import re
 
 import mpmath
 import numpy as np
@@ -397,3 +398,35 @@ def test_what_needs_a_table_says_so_of_a_process_without_one():
     for grid in ("leading", "linspace", "trailing", "quadratic_leading"):
         with pytest.raises(UnsupportedCombination, match=f"'{grid}': needs a process on a table, .*got VPSDE"):
             sk.grids.levels(sk.VPSDE(), grid, 10)
+
+
+def test_a_table_may_be_respaced_to_two_levels_and_not_to_one():
+    table = sk.DiscreteVPSDE()
+    assert len(table.respaced(2).times) == 2
+    assert len(table.respaced(1000).times) == 1000
+    for steps, wanted in ((1, "2 or more rising indices"), (1001, "at most the 1000 levels")):
+        with pytest.raises(sk.errors.InvalidArgument, match=f"{wanted}.*got steps={steps}"):
+            table.respaced(steps)
+
+
+def test_a_table_may_spend_the_data_down_to_the_limit_and_no_further():
+    """-log(alpha_bar) up to 690, and the message says what alpha there would be."""
+
+    def table(spent):
+        return sk.DiscreteVPSDE(torch.full((1000,), -math.expm1(-spent / 1000), dtype=torch.float64))
+
+    assert float(table(689.9).log_snr(1000.0)) < -689
+    with pytest.raises(ScheduleError, match=re.escape("got alpha = exp(-345.1)")):
+        table(690.2)
+
+
+def test_a_terminal_snr_must_lie_below_the_level_before():
+    """The last alpha_bar but one of three betas is that of the algorithm, and a terminal at it or above is refused."""
+    betas = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    a = torch.cumprod(1 - betas, 0).sqrt()
+    before = float((a[0] * (a[1] - a[2]) / (a[0] - a[2])) ** 2)
+    tables.zero_terminal_snr(betas, terminal=before * (1 - 1e-9))
+    with pytest.raises(ScheduleError, match=f"below the alpha_bar before it, {before:g}, got"):
+        tables.zero_terminal_snr(betas, terminal=before * (1 + 1e-9))
+    with pytest.raises(ScheduleError, match="terminal must lie below"):
+        tables.zero_terminal_snr(betas, terminal=0.5 * (before + float(a[0] ** 2)))
