@@ -103,6 +103,38 @@ def test_the_rule_is_at_least_twice_as_accurate_as_second_order_on_log_snr(sde, 
     assert error(nfe=n) < error(nfe=n // 2)
 
 
+@pytest.mark.parametrize("tol", [1e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("d", [1, 2, 16])
+def test_a_tolerance_is_kept_and_not_wasted(tol, d):
+    """Over six processes, root mean square errors at the end of the flow, against 1,000 evaluations: at most 3 tol, and
+    not below tol / 30 on average. Each row says what it has cost, and its own estimate of its error."""
+    draws = sk.Noise(5).normal((4, d), stream="means", dtype=F64)
+    ratios = []
+    for sde in (sk.VPSDE(), sk.SubVPSDE(), sk.VESDE(), sk.EDMSDE(), sk.FlowSDE(), sk.CosineSDE()):
+        model = sk.models.GaussianMixture(sde.with_prior(0.0, 1.0), torch.ones(4), draws, torch.full((4,), 0.2**2))
+        start = model.sde.prior.sample((64, d), sk.Noise(3), dtype=F64)
+        r = sk.sample(model, x_T=start, tol=tol, denoise=False, full=True)
+        exact = sk.sample(model, x_T=start, nfe=1000, denoise=False)
+        ratios.append(float((r.x - exact).square().mean().sqrt()) / tol)
+        assert r.nfe.shape == r.error.shape == (64,)
+        alone = sk.sample(model, x_T=start[7:8], tol=tol, denoise=False, full=True)
+        assert int(torch.as_tensor(alone.nfe)) == int(r.nfe[7])
+        torch.testing.assert_close(alone.x, r.x[7:8], rtol=0, atol=1e-9)
+    assert max(ratios) <= 3
+    assert sum(ratios) / len(ratios) >= 1 / 30
+
+
+def test_a_hard_row_neither_slows_nor_spoils_the_others():
+    """An outlier among 99 easy rows: their ends and costs are what they are without it."""
+    model = mixture(sk.EDMSDE().with_prior(0.0, 1.0))
+    start = model.sde.prior.sample((100, 2), sk.Noise(3), dtype=F64)
+    alone = sk.sample(model, x_T=start[1:], tol=1e-4, full=True)
+    start[0] = 1e6
+    r = sk.sample(model, x_T=start, tol=1e-4, full=True)
+    assert torch.equal(r.nfe[1:], alone.nfe)
+    torch.testing.assert_close(r.x[1:], alone.x, rtol=0, atol=1e-9)
+
+
 def test_a_grid_of_times_is_used_as_it_is():
     """N times are N steps with the clean level behind them, N - 1 without; EDM's 18 steps are 35 evaluations."""
     model = mixture(sk.EDMSDE())

@@ -1000,3 +1000,10 @@ def test_a_linear_beta_may_leave_alpha_above_1e_300_and_no_less(process):
     assert float(process(beta_min=0.0, beta_max=2763.0).alpha(1.0)) > 1e-300
     with pytest.raises(sk.errors.ScheduleError, match=re.escape("alpha is exp(-691); time runs to 1")):
         process(beta_min=0.0, beta_max=2764.0)
+
+
+def test_ve_may_reach_1e150_and_no_more():
+    """With a ratio of 10 a unit of time: t_max = 152, from 0.01; the message says what sigma would be."""
+    assert float(sk.VESDE(0.01, 0.1, t_max=151.9).sigma(151.9)) < 1e150
+    with pytest.raises(ScheduleError, match=re.escape("t_max=152.1: sigma is exp(345.618); time runs to 1")):
+        sk.VESDE(0.01, 0.1, t_max=152.1)

@@ -294,7 +294,7 @@ def test_solvers_print_as_their_settings():
     """The object is the configuration, and its repr the log line."""
     assert repr(DDIM()) == "DDIM(eta=0.0)"
     assert repr(DPMSolver()) == "DPMSolver(order=2, view='x0')"
-    assert repr(ProbabilityFlow(ode.RK4())) == "ProbabilityFlow(method=RK4(steps=1))"
+    assert repr(ProbabilityFlow(ode.RK4())) == "ProbabilityFlow(method=RK4(steps=1), coordinate='t')"
 
 
 class Walled(sk.SDE):

@@ -438,14 +438,32 @@ def _flow(solver: ProbabilityFlow, chain: Chain, i: int) -> None:
         raise NoReference("a method that chooses its own steps")
     stages, weights, nodes = TABLEAUS[type(solver.method)]
     count = int(getattr(solver.method, "steps", 1))
-    start, stop = (float(v) for v in chain.times[i : i + 2])
+    turned = solver.coordinate == "angle"
+    mean, std = _centre(chain) if turned else (0.0, 1.0)
+
+    def slope(t: float, x: Array) -> Array:
+        """dx/dt; in the angle dw/du of w = cos(u) (x / alpha - mean), n = std tan(u)."""
+        if not turned:
+            a, s = (float(v) for v in published.alpha_sigma(chain.sde, t))
+            f, g2 = published.rates(chain.sde, t)
+            return f * x + g2 / (2 * s) * chain.eps(a, s, chain.visit(x))
+        n = std * math.tan(t)
+        a = published.alpha_where(chain.sde, n)
+        x = chain.visit(a * (x / math.cos(t) + mean))
+        turn: Array = std * math.cos(t) * chain.eps(a, a * n, x) - math.sin(t) * (chain.x0(a, a * n, x) - mean)
+        return turn
+
+    ends = [math.atan2(chain.sigma[k] / chain.alpha[k], std) for k in (i, i + 1)] if turned else chain.times[i : i + 2]
+    start, stop = (float(v) for v in ends)
     h = (stop - start) / count
+    if turned:
+        chain.rows = math.cos(start) * (chain.rows / chain.alpha[i] - mean)
     for j in range(count):
         slopes: list[Array] = []
         for row, node in zip(stages, nodes, strict=True):
             t = start + (j + node) * h
             x = chain.rows + h * sum((c * k for c, k in zip(row, slopes, strict=True)), np.zeros(1))
-            a, s = (float(v) for v in published.alpha_sigma(chain.sde, t))
-            f, g2 = published.rates(chain.sde, t)
-            slopes.append(f * x + g2 / (2 * s) * chain.eps(a, s, chain.visit(x)))
+            slopes.append(slope(t, x))
         chain.rows = chain.rows + h * sum(w * k for w, k in zip(weights, slopes, strict=True))
+    if turned:
+        chain.rows = chain.alpha[i + 1] * (chain.rows / math.cos(stop) + mean)

@@ -21,7 +21,7 @@ class VESDE(GaussianSDE):
     alpha = 1,   sigma = sigma_min (sigma_max / sigma_min)^t.
 
     Song et al. 2021, eq. 9 and 30 (arXiv:2011.13456). The noise does not vanish as t -> 0: sigma(0) = sigma_min.
-    Raises ScheduleError unless 0 < sigma_min < sigma_max and 0 < t_min < t_max.
+    Raises ScheduleError unless 0 < sigma_min < sigma_max, 0 < t_min < t_max, and sigma(t_max) <= 1e150.
     """
 
     sigma_min: float = 0.01
@@ -39,6 +39,12 @@ class VESDE(GaussianSDE):
                 f"got sigma_min={self.sigma_min:g}, sigma_max={self.sigma_max:g}"
             )
         check_domain("VESDE", self.t_min, self.t_max)
+        most = math.log(self.sigma_min) + self.t_max * (math.log(self.sigma_max) - math.log(self.sigma_min))
+        if most > 150 * math.log(10):
+            raise ScheduleError(
+                f"VESDE: t_max must leave sigma(t_max) below 1e150, got t_max={self.t_max:g}: "
+                f"sigma is exp({most:g}); time runs to 1, not to a number of steps"
+            )
 
     @schedule
     def alpha(self, t: Tensor) -> Tensor:

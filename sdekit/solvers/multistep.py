@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import UnsupportedCombination, flag, one_of, whole
 from ..models.base import GaussianPrediction, ScoreModel
-from ..sdes.base import GaussianLevel, GaussianSDE, Level
+from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
 from ..types import NoiseSource, Scalar, atan, combine, cos, exp, scale, sin
 from .base import GaussianSolver, State, predict
 
@@ -90,9 +90,8 @@ class LinearMultistep(GaussianSolver, ABC):
     def check(self, model: ScoreModel) -> None:
         """Raises UnsupportedCombination for a process with no alpha and sigma, and for an angle where the std is 0."""
         super().check(model)
-        assert isinstance(model.sde, GaussianSDE)
-        if self.coordinate == "angle" and not model.sde.centre[1] > 0:
-            raise UnsupportedCombination(f"{self}: the angle needs data of a std > 0, got {model.sde}")
+        if self.coordinate == "angle":
+            check_angle(self, model.sde)
 
     def step(self, model: ScoreModel, state: State[Memory], s: Level, noise: NoiseSource) -> State[Memory]:
         """The state at the level s."""
@@ -194,6 +193,16 @@ class Multistep(LinearMultistep):
         one_of("Multistep", "view", self.view, VIEWS)
         one_of("Multistep", "coordinate", self.coordinate, COORDINATES)
         flag("Multistep", "corrector", self.corrector)
+
+
+def check_angle(solver: object, sde: SDE) -> None:
+    """Raises UnsupportedCombination for a process that has no angle: without alpha and sigma, or with data of std 0."""
+    if not isinstance(sde, GaussianSDE):
+        raise UnsupportedCombination(
+            f"{solver}: the angle needs a process with alpha and sigma (a GaussianSDE), got {type(sde).__name__}"
+        )
+    if not sde.centre[1] > 0:
+        raise UnsupportedCombination(f"{solver}: the angle needs data of a std > 0, got {sde}")
 
 
 def shifted(x: Tensor, a: Scalar, mean: float | Tensor) -> Tensor:

@@ -5,74 +5,148 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ..errors import InvalidType, UnsupportedCombination, describe
-from ..models.base import ScoreModel
+from ..errors import InvalidType, UnsupportedCombination, describe, one_of
+from ..models.base import GaussianPrediction, Prediction, ScoreModel
 from ..ode.adaptive import Dopri5
 from ..ode.base import ODEMethod
-from ..sdes.base import Level
-from ..types import NoiseSource, Time
+from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
+from ..types import NoiseSource, Time, cos, scale, sin
 from .base import Solver, State
+from .multistep import check_angle, position, shifted
+
+
+class InTime:
+    """The flow's own variables: x as a function of t."""
+
+    def __init__(self, sde: SDE, *levels: Level):
+        self.sde = sde
+        self.levels = {level.t: level for level in levels if isinstance(level.t, float)}
+
+    def position(self, level: Level) -> float:
+        """t."""
+        return float(level.t)
+
+    def enter(self, x: Tensor, level: Level) -> Tensor:
+        """x."""
+        return x
+
+    leave = enter
+
+    def level(self, t: Time, x: Tensor) -> Level:
+        """The level at t; those that are given are used, others computed once."""
+        if isinstance(t, Tensor):
+            return self.sde.at(t, x)
+        return self.levels.get(t) or self.levels.setdefault(t, self.sde.at(t, x))
+
+    def slope(self, p: Prediction) -> Tensor:
+        """dx/dt."""
+        return p.velocity
+
+
+class InAngle:
+    """w = cos(u) (x / alpha - mean) as a function of the angle u = atan(sigma / (alpha std)): see LinearMultistep."""
+
+    def __init__(self, sde: SDE, *levels: Level):
+        assert isinstance(sde, GaussianSDE)
+        self.sde = sde
+        self.mean, self.std = sde.centre
+
+    def position(self, level: Level) -> float:
+        """u."""
+        assert isinstance(level, GaussianLevel)
+        return float(position("angle", level, self.std))
+
+    def enter(self, x: Tensor, level: Level) -> Tensor:
+        """w."""
+        assert isinstance(level, GaussianLevel)
+        shrink = cos(position("angle", level, self.std))
+        return shifted(scale(shrink / level.alpha, x), -shrink, self.mean)
+
+    def leave(self, w: Tensor, level: Level) -> Tensor:
+        """x."""
+        assert isinstance(level, GaussianLevel)
+        shrink = cos(position("angle", level, self.std))
+        return shifted(scale(level.alpha / shrink, w), level.alpha, self.mean)
+
+    def level(self, u: Time, x: Tensor) -> Level:
+        """The level where sigma / alpha = std tan(u)."""
+        angle = torch.as_tensor(u, dtype=torch.float64)
+        return self.sde.at(self.sde.time_at(-2 * torch.log(self.std * torch.tan(angle))), x)
+
+    def slope(self, p: Prediction) -> Tensor:
+        """dw/du = std cos(u) eps - sin(u) (x0 - mean)."""
+        assert isinstance(p, GaussianPrediction)
+        u = position("angle", p.level, self.std)
+        return shifted(p.mix(-sin(u), self.std * cos(u)), sin(u), self.mean)
+
+
+FRAMES: dict[str, type[InTime | InAngle]] = {"t": InTime, "angle": InAngle}
 
 
 class Flow:
-    """The velocity of the probability flow as a field: dx/dt = f(x, t) - g(t)^2 score / 2.
+    """The velocity of the probability flow as a field of a frame's variables; in time, f(x, t) - g(t)^2 score / 2."""
 
-    Levels that are given are used where the field is asked for at their times; others are computed once.
-    """
-
-    def __init__(self, model: ScoreModel, *levels: Level):
+    def __init__(self, model: ScoreModel, *levels: Level, frame: InTime | InAngle | None = None):
         self.model = model
-        self.levels = {level.t: level for level in levels if isinstance(level.t, float)}
+        self.frame = frame or InTime(model.sde, *levels)
 
     def __call__(self, x: Tensor, t: Time) -> Tensor:
-        """dx/dt, of the shape of x."""
-        if isinstance(t, Tensor):
-            level = self.model.sde.at(t, x)
-        else:
-            level = self.levels.get(t) or self.levels.setdefault(t, self.model.sde.at(t, x))
-        velocity: Tensor = self.model(x, level).velocity
-        return velocity
+        """The derivative, of the shape of x."""
+        level = self.frame.level(t, x)
+        return self.frame.slope(self.model(self.frame.leave(x, level), level))
 
     def rows(self, index: Tensor) -> Flow:
         """The flow of some rows of the batch."""
-        return Flow(self.model.rows(index))
+        return Flow(self.model.rows(index), frame=self.frame)
 
 
 class UndividedFlow:
     """The flow of a model that may not be asked for some rows of its batch alone."""
 
-    def __init__(self, model: ScoreModel, *levels: Level):
-        self.flow = Flow(model, *levels)
+    def __init__(self, model: ScoreModel, *levels: Level, frame: InTime | InAngle | None = None):
+        self.flow = Flow(model, *levels, frame=frame)
 
     def __call__(self, x: Tensor, t: Time) -> Tensor:
-        """dx/dt, of the shape of x."""
+        """The derivative, of the shape of x."""
         return self.flow(x, t)
 
     def on_behalf(self, index: Tensor) -> UndividedFlow:
         """The flow of the whole batch, asked for some rows."""
-        return UndividedFlow(self.flow.model.on_behalf(index))
+        return UndividedFlow(self.flow.model.on_behalf(index), frame=self.flow.frame)
 
 
 @dataclass(frozen=True)
 class ProbabilityFlow(Solver):
-    """The probability flow ODE in t, by any method of ``sdekit.ode``: ``ProbabilityFlow(ode.RK4())``.
+    """The probability flow ODE, by any method of ``sdekit.ode``: ``ProbabilityFlow(ode.RK4())``.
 
-    dx/dt = f(x, t) - g(t)^2 score(x, t) / 2.
+    dx/dt = f(x, t) - g(t)^2 score(x, t) / 2,
+
+    in ``coordinate`` "t"; or, on a Gaussian process, in the "angle" u = atan(sigma / (alpha std)) of data centred on
+    their mean, as :class:`LinearMultistep` has it: dw/du = std cos(u) eps - sin(u) (x0 - mean). There a tolerance is in
+    the units of the data, and the slopes are smooth on every process; ``sample(..., tol=...)`` takes it.
 
     Song et al. 2021, eq. 13 (arXiv:2011.13456). A fixed-step method takes its steps within each interval of the grid;
     an adaptive one ignores the grid between the ends that it is given, and needs two intervals: one for the whole way
-    and one to the clean level. For any process with drift and diffusion.
+    and one to the clean level. In t, for any process with drift and diffusion.
     """
 
     method: ODEMethod = field(default_factory=Dopri5)
+    coordinate: str = "t"
 
     def __post_init__(self) -> None:
+        one_of("ProbabilityFlow", "coordinate", self.coordinate, FRAMES)
         if not isinstance(self.method, ODEMethod):
             raise InvalidType(f"ProbabilityFlow: method must be one such as ode.RK4(), got {describe(self.method)}")
 
     stochastic = False
+
+    def check(self, model: ScoreModel) -> None:
+        """Raises UnsupportedCombination, in the angle, for a process with no alpha and sigma and for data of std 0."""
+        if self.coordinate == "angle":
+            check_angle(self, model.sde)
 
     @property
     def order(self) -> float:  # type: ignore[override]
@@ -91,8 +165,10 @@ class ProbabilityFlow(Solver):
             return State(model(x, t).x0, s, error)
         if isinstance(t.t, Tensor) or isinstance(s.t, Tensor):
             raise UnsupportedCombination(f"{self}: needs one time for the whole batch, got a time per row")
-        flow = Flow(model, t, s) if model.divisible else UndividedFlow(model, t, s)
-        x, stats = self.method.advance(flow, x, t.t, s.t)
+        frame = FRAMES[self.coordinate](model.sde, t, s)
+        flow = Flow(model, frame=frame) if model.divisible else UndividedFlow(model, frame=frame)
+        x, stats = self.method.advance(flow, frame.enter(x, t), frame.position(t), frame.position(s))
+        x = frame.leave(x, s)
         if stats.error is not None:
             error = stats.error if error is None else error + stats.error
         return State(x, s, error)

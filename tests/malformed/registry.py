@@ -502,7 +502,7 @@ SOLVERS = [
             "corrector": v.instance(s.Langevin),
         },
     ),
-    Entry(s.ProbabilityFlow, NONE, {"method": v.instance(sk.ode.RK4)}),
+    Entry(s.ProbabilityFlow, NONE, {"method": v.instance(sk.ode.RK4), "coordinate": v.choice()}),
 ]
 
 m = sk.models
@@ -1225,7 +1225,8 @@ TOP = [
             "model": v.model(),
             "shape": but(v.shape(), "none"),
             **OPTIONAL_RUN,
-            "nfe": v.whole(1, optional=True),
+            "nfe": v.whole(1, 10_000_000, optional=True),
+            "tol": v.number(at_least=1e-12, at_most=1.0, optional=True),
             "x_T": but(v.batch(optional=True)),
             "seed": by("Noise", v.seed()),
             "noise": v.noise(optional=True),
@@ -1248,6 +1249,12 @@ TOP = [
             ),
             "a learned variance that is not": ({"solver": s.Ancestral("learned")}, "variance", "Ancestral"),
             "steps and a budget": ({"nfe": 4}, "steps"),
+            "steps and a tolerance": ({"tol": 1e-3}, "steps"),
+            "a tolerance without alpha and sigma": (
+                {"model": m.FromFunction(BARE, score=v.math_sin), "tol": 1e-3, "steps": None},
+                "alpha",
+                "ProbabilityFlow",
+            ),
             "a budget below one step": ({"nfe": 1, "steps": None, "solver": s.Heun(), "denoise": False}, "nfe"),
             "a budget for a solver that has its own": (
                 {"nfe": 4, "steps": None, "solver": s.ProbabilityFlow()},

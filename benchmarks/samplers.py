@@ -1,0 +1,499 @@
+"""Quality for network evaluations spent: every deterministic solver and grid, ours and the peers', on exact models.
+
+    python benchmarks/samplers.py [--quick] [--out DIR]
+
+Targets are Gaussians and mixtures whose score is known, at sigma / alpha from 80 to 0. Each run starts from the same
+512 draws; its error is the root mean square per coordinate between its ends and those of the exact probability flow: a
+closed form for a Gaussian, 1500 Runge-Kutta steps in log(sigma) for a mixture. There is no error of a model in it.
+Peers, where they are installed, ask the same model in the same process, each on the grids that it has. A cell is the
+best of a library; "rule" is what ``sample(..., nfe=N)`` takes, one rule for every cell.
+
+The rule was chosen on the first eight targets; those called "held out" were made afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import importlib
+import importlib.util
+import itertools
+import json
+import math
+import platform
+import sys
+import types
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import sdekit as sk
+
+F64 = torch.float64
+HIGH, LOW = 80.0, 0.002
+ROWS = 512
+BUDGETS = (5, 8, 10, 15, 20, 35, 50, 100)
+HELD_OUT = ("arc2", "gauss16", "aniso4", "far128")
+S = sk.solvers
+
+Denoise = Callable[[torch.Tensor, float], torch.Tensor]
+Run = Callable[[int], torch.Tensor]
+Row = dict[str, Any]
+
+
+class Target(NamedTuple):
+    """A law with an exact score: a model of it, and where 512 starts end."""
+
+    name: str
+    model: sk.models.GaussianMixture
+    start: torch.Tensor
+    end: torch.Tensor
+
+
+def rotated(d: int, low: float, high: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and covariance of a Gaussian with variances from low to high along random axes."""
+    draw = torch.Generator().manual_seed(seed)
+    q, r = torch.linalg.qr(torch.randn(d, d, generator=draw, dtype=F64))
+    q = q * torch.sign(torch.diagonal(r))
+    covariance = (q * torch.logspace(math.log10(low), math.log10(high), d, dtype=F64)) @ q.T
+    mean = 0.5 * torch.randn(d, generator=torch.Generator().manual_seed(seed + 100), dtype=F64)
+    return mean[None], 0.5 * (covariance + covariance.T)[None]
+
+
+def laws() -> Iterator[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """(name, weights, means, covariances): one Gaussian, or components of one variance each."""
+    one = torch.ones(1, dtype=F64)
+    yield "gauss2", one, *rotated(2, 0.01, 2.0, 1)
+    yield "gauss64", one, *rotated(64, 0.01, 4.0, 3)
+    draw = torch.Generator().manual_seed(7)
+    places = torch.arange(-2, 3, dtype=F64) * 0.7
+    weights = 1 + 2 * torch.rand(25, generator=draw, dtype=F64)
+    yield (
+        "gmm2",
+        weights,
+        torch.cartesian_prod(places, places),
+        (0.05 + 0.05 * torch.rand(25, generator=draw, dtype=F64)) ** 2,
+    )
+    draw = torch.Generator().manual_seed(8)
+    weights = 1 + 2 * torch.rand(40, generator=draw, dtype=F64)
+    means = 0.9 * torch.randn(40, 16, generator=draw, dtype=F64)
+    yield "gmm16", weights, means, (0.1 + 0.3 * torch.rand(40, generator=draw, dtype=F64)) ** 2
+    draw = torch.Generator().manual_seed(99)
+    turn = torch.arange(8, dtype=F64) * (math.pi / 4)
+    yield (
+        "ring",
+        torch.ones(8, dtype=F64),
+        2 * torch.stack([turn.cos(), turn.sin()], 1),
+        torch.full((8,), 0.02, dtype=F64),
+    )
+    factor = 0.3 * torch.randn(6, 8, 8, generator=draw, dtype=F64)
+    covariances = factor @ factor.mT + 0.01 * torch.eye(8, dtype=F64)
+    weights = 0.5 + torch.rand(6, generator=draw, dtype=F64)
+    yield "aniso8", weights, 1 + 1.5 * torch.randn(6, 8, generator=draw, dtype=F64), covariances
+    means = 0.4 * torch.randn(10, 32, generator=draw, dtype=F64)
+    yield "narrow32", torch.ones(10, dtype=F64), means, (0.02 + 0.2 * torch.rand(10, generator=draw, dtype=F64)) ** 2
+    yield "gauss8", one, *rotated(8, 0.001, 1.0, 5)
+    turn = torch.linspace(0, math.pi, 30, dtype=F64)
+    means = torch.stack([1.5 * turn.cos(), turn.sin()], 1)
+    yield "arc2", 1 + torch.arange(30, dtype=F64) / 30, means, torch.full((30,), 0.04, dtype=F64) ** 2
+    yield "gauss16", one, *rotated(16, 0.005, 3.0, 11)
+    draw = torch.Generator().manual_seed(123)
+    factor = 0.4 * torch.randn(12, 4, 4, generator=draw, dtype=F64)
+    covariances = factor @ factor.mT + 0.003 * torch.eye(4, dtype=F64)
+    yield "aniso4", torch.ones(12, dtype=F64), 2 * torch.randn(12, 4, generator=draw, dtype=F64), covariances
+    means = torch.randn(20, 128, generator=draw, dtype=F64)
+    yield "far128", 0.3 + torch.rand(20, generator=draw, dtype=F64), means, torch.full((20,), 0.15, dtype=F64) ** 2
+
+
+def targets(chosen: set[str]) -> Iterator[Target]:
+    """The targets by name, as models of EDM's process that knows the data's mean and deviation."""
+    for name, counts, means, covariances in laws():
+        if name not in chosen:
+            continue
+        weights = counts / counts.sum()
+        d = means.shape[1]
+        mean = weights @ means
+        own = covariances.diagonal(dim1=1, dim2=2).mean(1) if covariances.ndim == 3 else covariances
+        variance = float(weights @ own + (weights @ (means - mean) ** 2).mean())
+        sde = sk.EDMSDE(t_min=LOW, t_max=HIGH).with_prior(mean, math.sqrt(variance))
+        model = sk.models.GaussianMixture(sde, weights, means, covariances)
+        start = HIGH * torch.randn(ROWS, d, generator=torch.Generator().manual_seed(4242), dtype=F64)
+        yield Target(name, model, start, flow(start, weights, means, covariances))
+
+
+def flow(x: torch.Tensor, weights: torch.Tensor, means: torch.Tensor, covariances: torch.Tensor) -> torch.Tensor:
+    """The ends of the probability flow dx / dlog(sigma) = x - D(x, sigma) from sigma = 80 to 0."""
+    if len(means) == 1:
+        values, axes = torch.linalg.eigh(covariances[0])
+        return means + ((x - means) @ axes * torch.sqrt(values / (values + HIGH**2))) @ axes.T
+    full = covariances.ndim == 3
+    values, axes = torch.linalg.eigh(covariances) if full else (covariances[:, None], None)
+
+    def denoised(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        off = x[:, None] - means
+        if axes is not None:
+            off = torch.einsum("bki,kij->bkj", off, axes)
+        v = values + sigma**2
+        logs = weights.log() - 0.5 * (off**2 / v + v.log()).sum(-1)
+        share = torch.softmax(logs, 1)
+        kept = off * (values / v)
+        if axes is not None:
+            kept = torch.einsum("bkj,kij->bki", kept, axes)
+        return torch.einsum("bk,bki->bi", share, means + kept)
+
+    logs = torch.linspace(math.log(HIGH), math.log(1e-6), 1501, dtype=F64).tolist()
+    for u, v in itertools.pairwise(logs):
+        h, sigma = v - u, [math.exp(w) for w in (u, 0.5 * (u + v), v)]
+        k1 = x - denoised(x, sigma[0])
+        k2 = (x + 0.5 * h * k1) - denoised(x + 0.5 * h * k1, sigma[1])
+        k3 = (x + 0.5 * h * k2) - denoised(x + 0.5 * h * k2, sigma[1])
+        k4 = (x + h * k3) - denoised(x + h * k3, sigma[2])
+        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return x
+
+
+def ours(target: Target) -> dict[str, Run]:
+    """The rule, and our solvers on our grids."""
+    std = target.model.sde.centre[1]
+
+    def on(solver: sk.solvers.Solver, grid: Any) -> Run:
+        return lambda n: sk.sample(target.model, x_T=target.start, solver=solver, grid=grid, nfe=n)
+
+    def ended(grid: Callable[..., torch.Tensor], end: float) -> Callable[..., torch.Tensor]:
+        part = sk.EDMSDE(t_min=end, t_max=HIGH)
+        return lambda sde, steps: grid(part, steps)
+
+    grids: dict[str, Any] = {f"angle to std/{k}N": _shrinking(std / k) for k in (2, 5, 12)}
+    grids |= {f"angle {m:g} to std/5N": _shrinking(std / 5, middle=m) for m in (0.3, 0.8)}
+    for end in (LOW, 0.02):
+        grids |= {
+            f"log_snr to {end:g}": ended(sk.grids.log_snr, end),
+            f"karras to {end:g}": ended(sk.grids.karras, end),
+        }
+    solvers: list[sk.solvers.Solver] = [
+        *(S.Multistep(k, "velocity", "angle", c) for k in (2, 3, 4) for c in (True, False)),
+        *(S.Multistep(4, view, coordinate) for view in ("x0", "eps") for coordinate in ("angle", "sigma", "log_snr")),
+        *(S.DDIM(), S.Heun(), S.DPMSolver(2), S.DPMSolver(3), S.DPMSolver(3, "eps"), S.UniPC(2), S.UniPC(3)),
+        *(S.DEIS(3), S.DEIS(4), S.LMS(4), S.PLMS(4), S.Adams(3)),
+    ]
+    runs = {f"{solver}, {name}": on(solver, grid) for solver in solvers for name, grid in grids.items()}
+    return {"rule": lambda n: sk.sample(target.model, x_T=target.start, nfe=n), **runs}
+
+
+def _shrinking(scale: float, **how: float) -> Callable[[sk.SDE, int], torch.Tensor]:
+    """The grid "angle", which ends at scale / N in a run of N steps."""
+    return lambda sde, steps: sk.grids.angle(sde, steps, end=scale / (steps + 1), **how)
+
+
+def azula(target: Target, denoise: Denoise) -> dict[str, Run]:
+    """azula's multistep samplers in its flow time, and in log(sigma)."""
+    from azula import sample
+    from azula.denoise import Denoiser, DiracPosterior
+    from azula.noise import RectifiedSchedule, VESchedule
+
+    class Exact(Denoiser):
+        def __init__(self, schedule: Any):
+            super().__init__()
+            self.schedule = schedule
+
+        def forward(self, x_t: torch.Tensor, t: torch.Tensor, **kwargs: object) -> Any:
+            alpha, sigma = (float(v) for v in self.schedule(t.double()))
+            return DiracPosterior(mean=denoise(x_t / alpha, sigma / alpha))
+
+    flow_time = {"start": HIGH / (1 + HIGH), "stop": 0.0}
+    times = {
+        "flow time": (RectifiedSchedule(), flow_time, 1 / (1 + HIGH)),
+        "flow time to 0.002": (RectifiedSchedule(), {**flow_time, "stop": LOW / (1 + LOW)}, 1 / (1 + HIGH)),
+        "log sigma to 0.002": (VESchedule(LOW, HIGH), {}, 1.0),
+        "log sigma to 0.02": (VESchedule(0.02, HIGH), {}, 1.0),
+    }
+    runs = {}
+    for kind, orders in (("vAB", (2, 3)), ("xEAB", (2, 3)), ("zEAB", (2, 3)), ("zAB", (2, 3)), ("REAB", (2, 3))):
+        for order in orders:
+            for name, (schedule, ends, scale) in times.items():
+                if name == "flow time" and kind != "vAB":
+                    continue
+
+                def run(n: int, kind=kind, order=order, schedule=schedule, ends=ends, scale=scale) -> torch.Tensor:
+                    sampler = getattr(sample, f"{kind}Sampler")
+                    made = sampler(Exact(schedule), order=order, steps=n, silent=True, dtype=F64, **ends)
+                    return made(target.start * scale)
+
+                runs[f"azula {kind}{order}, {name}"] = run
+    return runs
+
+
+def diffusers(target: Target, denoise: Denoise) -> dict[str, Run]:
+    """diffusers' schedulers on a table of 1000 levels whose sigma / alpha is log-uniform from 0.002 to 80."""
+    import diffusers as library
+
+    library.logging.set_verbosity_error()
+
+    noise = torch.exp(torch.linspace(math.log(LOW), math.log(HIGH), 1000, dtype=F64))
+    bar = 1 / (1 + noise**2)
+    betas = (1 - bar / torch.cat([torch.ones(1, dtype=F64), bar[:-1]])).tolist()
+    spacings: dict[str, dict[str, Any]] = {
+        "linspace": {},
+        "karras": {"use_karras_sigmas": True},
+        "exponential": {"use_exponential_sigmas": True},
+    }
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
+        "DPM++(2M)": ("DPMSolverMultistepScheduler", {"solver_order": 2}),
+        "DPM++(3M)": ("DPMSolverMultistepScheduler", {"solver_order": 3}),
+        "DPM++(3S)": ("DPMSolverSinglestepScheduler", {"solver_order": 3}),
+        "UniPC2": ("UniPCMultistepScheduler", {"solver_order": 2}),
+        "UniPC3": ("UniPCMultistepScheduler", {"solver_order": 3}),
+        "DEIS3": ("DEISMultistepScheduler", {"solver_order": 3}),
+        "LMS": ("LMSDiscreteScheduler", {}),
+        "Euler": ("EulerDiscreteScheduler", {}),
+    }
+    runs = {}
+    for kind, (scheduler, settings) in kinds.items():
+        for spacing, chosen in spacings.items():
+
+            def run(n: int, scheduler=scheduler, settings={**settings, **chosen}) -> torch.Tensor:  # noqa: B006
+                made = getattr(library, scheduler)(trained_betas=betas, prediction_type="sample", **settings)
+                made.set_timesteps(n)
+                variance_kept = "init_noise_sigma" not in vars(made) or float(made.init_noise_sigma) == 1.0
+                x = target.start / math.sqrt(1 + HIGH**2) if variance_kept else target.start
+                for i, t in enumerate(made.timesteps):
+                    sigma = float(made.sigmas[i])
+                    y = x * math.sqrt(1 + sigma**2) if variance_kept else x
+                    if not variance_kept:
+                        made.scale_model_input(x, t)
+                    x = made.step(denoise(y, sigma), t, x).prev_sample
+                return x
+
+            runs[f"diffusers {kind}, {spacing}"] = run
+    return runs
+
+
+@functools.cache
+def k_diffusion_sampling() -> Any:
+    """The sampling module of k-diffusion, without the package's own __init__, which imports training code."""
+    spec = importlib.util.find_spec("k_diffusion")
+    if spec is None or spec.submodule_search_locations is None:
+        raise ImportError("k_diffusion is not installed")
+    package = types.ModuleType("k_diffusion")
+    package.__path__ = list(spec.submodule_search_locations)
+    utils = types.ModuleType("k_diffusion.utils")
+    utils.append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]  # type: ignore[attr-defined]
+    sys.modules.update({"k_diffusion": package, "k_diffusion.utils": utils})
+    return importlib.import_module("k_diffusion.sampling")
+
+
+def k_diffusion(target: Target, denoise: Denoise) -> dict[str, Run]:
+    """k-diffusion's samplers on its own grids; its sampling module alone is imported."""
+    sampling = k_diffusion_sampling()
+    grids = {
+        f"{name} to {low:g}": partial(grid, sigma_min=low, sigma_max=HIGH)
+        for name, grid in (("karras", sampling.get_sigmas_karras), ("exponential", sampling.get_sigmas_exponential))
+        for low in (LOW, 0.02)
+    }
+    kinds = {
+        "Euler": (sampling.sample_euler, 1),
+        "Heun": (sampling.sample_heun, 2),
+        "DPM-2": (sampling.sample_dpm_2, 2),
+        "LMS": (sampling.sample_lms, 1),
+        "DPM++(2M)": (sampling.sample_dpmpp_2m, 1),
+    }
+    runs = {}
+    for kind, (function, cost) in kinds.items():
+        for name, grid in grids.items():
+
+            def run(n: int, function=function, cost=cost, grid=grid) -> torch.Tensor:
+                sigmas = grid((n - 1) // cost + 1).double()
+                return function(lambda x, sigma: denoise(x, float(sigma[0])), target.start, sigmas, disable=True)
+
+            runs[f"k-diffusion {kind}, {name}"] = run
+    return runs
+
+
+def measure(target: Target, budgets: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+    """One row a sampler and budget: target, library, sampler, nfe and rms; a peer's evaluations are counted."""
+    calls = 0
+
+    def denoise(y: torch.Tensor, sigma: float) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if sigma < LOW:  # a peer may ask at 0, where the model is the identity to first order
+            return y
+        return target.model(y.double(), min(sigma, HIGH)).x0.to(y.dtype)
+
+    libraries: dict[str, dict[str, Run]] = {"sdekit": ours(target)}
+    for peer in (azula, diffusers, k_diffusion):
+        try:
+            libraries[peer.__name__.replace("_", "-")] = peer(target, denoise)
+        except ImportError as error:
+            print(f"{peer.__name__}: left out ({error})", file=sys.stderr)
+    for library, runs in libraries.items():
+        for name, run in runs.items():
+            for n in budgets:
+                calls = 0
+                about = {"target": target.name, "library": library, "sampler": name, "nfe": n}
+                try:
+                    x = run(n)
+                except (ValueError, RuntimeError, IndexError, AssertionError, ZeroDivisionError) as error:
+                    yield {
+                        "target": target.name,
+                        "library": library,
+                        "sampler": name,
+                        "nfe": n,
+                        "error": str(error)[:120],
+                    }
+                    continue
+                if library != "sdekit" and calls > n:
+                    continue  # dearer than the budget
+                rms = float((x.double() - target.end).square().mean().sqrt())
+                yield {**about, "rms": rms}
+
+
+def best(
+    rows: list[dict[str, Any]], target: str, n: int, of: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any] | None:
+    """The row of the least error."""
+    found = [
+        r for r in rows if r["target"] == target and r["nfe"] == n and of(r) and math.isfinite(r.get("rms", math.nan))
+    ]
+    return min(found, key=lambda r: r["rms"], default=None)
+
+
+def is_rule(row: Row) -> bool:
+    """Whether it is what ``nfe=N`` takes."""
+    return row["sampler"] == "rule"
+
+
+def is_ours(row: Row) -> bool:
+    """Whether it is of this package."""
+    return row["library"] == "sdekit"
+
+
+def is_peer(row: Row) -> bool:
+    """Whether it is of another."""
+    return row["library"] != "sdekit"
+
+
+def mean(ratios: list[float]) -> str:
+    """The geometric mean."""
+    return f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}" if ratios else "-"
+
+
+def tables(result: dict[str, Any]) -> str:
+    """The figures as the documentation shows them."""
+    rows = result["rows"]
+    names = list(dict.fromkeys(r["target"] for r in rows))
+    budgets = sorted({r["nfe"] for r in rows})
+    lines = []
+    for title, chosen in (
+        ("targets", [n for n in names if n not in HELD_OUT]),
+        ("held out", [n for n in names if n in HELD_OUT]),
+    ):
+        if not chosen:
+            continue
+        head = " | ".join(f"{n}: rule, best of ours, best peer" for n in chosen)
+        lines += [
+            f"| {title}, NFE | {head} | rule / best peer | best of ours / best peer |",
+            "|---" * (len(chosen) + 3) + "|",
+        ]
+        for n in budgets:
+            cells, ratios = [], []
+            for name in chosen:
+                rule, own, peer = (best(rows, name, n, of) for of in (is_rule, is_ours, is_peer))
+                assert rule is not None
+                assert own is not None
+                peer_text = f"{peer['rms']:.1e} {peer['sampler']}" if peer else "-"
+                cells.append(f"{rule['rms']:.1e}, {own['rms']:.1e}, {peer_text}")
+                if peer:
+                    ratios.append((rule["rms"] / peer["rms"], own["rms"] / peer["rms"]))
+            means = (
+                [f"{math.exp(sum(math.log(r[i]) for r in ratios) / len(ratios)):.2f}" for i in (0, 1)]
+                if ratios
+                else ["-", "-"]
+            )
+            lines.append(f"| {n} | {' | '.join(cells)} | {means[0]} | {means[1]} |")
+        lines.append("")
+    lines.append(
+        ", ".join(f"{name} {version}" for name, version in result["versions"].items()) + f".  `{result['command']}`"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def picture(result: dict[str, Any], path: Path) -> None:
+    """Error against evaluations: the rule, the best of ours and the best of each peer."""
+    from matplotlib.figure import Figure
+
+    rows = result["rows"]
+    names = list(dict.fromkeys(r["target"] for r in rows))
+    budgets = sorted({r["nfe"] for r in rows})
+    columns = min(4, len(names))
+    figure = Figure(figsize=(3.3 * columns, 3.0 * math.ceil(len(names) / columns)), layout="constrained", dpi=150)
+    axes = figure.subplots(math.ceil(len(names) / columns), columns, squeeze=False).flat
+    libraries = list(dict.fromkeys(r["library"] for r in rows if is_peer(r)))
+    styles = {"azula": "#e69f00", "diffusers": "#cc79a7", "k-diffusion": "#009e73"}
+    for axis, name in zip(axes, names, strict=False):
+        curves = [("sdekit, nfe=N", "#0072b2", "-", is_rule), ("sdekit, best", "#56b4e9", "--", is_ours)]
+        curves += [(f"{lib}, best", styles[lib], "-", lambda r, lib=lib: r["library"] == lib) for lib in libraries]
+        for label, colour, line, of in curves:
+            found = [(n, row["rms"]) for n in budgets if (row := best(rows, name, n, of))]
+            if found:
+                axis.loglog(*zip(*found, strict=True), line, color=colour, label=label, marker="o", markersize=3)
+        axis.set_title(name + (" (held out)" if name in HELD_OUT else ""), fontsize=10)
+        axis.set_xlabel("network evaluations")
+        axis.grid(alpha=0.25)
+    axes = figure.axes
+    axes[0].set_ylabel("RMS error at the end of the flow")
+    axes[0].legend(fontsize=7)
+    figure.savefig(path)
+
+
+def versions() -> dict[str, str]:
+    """What the figures were taken with."""
+    found = {"python": platform.python_version()}
+    for name in ("sdekit", "torch", "azula", "diffusers", "k-diffusion"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            spec = importlib.util.find_spec(name.replace("-", "_"))
+            found[name] = "not there" if spec is None else "from source"
+    return found
+
+
+def main() -> None:
+    """Measures, prints the tables, and writes them with every row, as text, JSON, CSV and a picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one target and three budgets: shows that it runs")
+    parser.add_argument("--out", type=Path, help="a folder for samplers.json, .csv, .png and samplers-tables.txt")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    chosen = {"gauss2"} if options.quick else {name for name, *_ in laws()}
+    budgets = (5, 10, 20) if options.quick else BUDGETS
+    made_with = versions()
+    rows: list[Row] = []
+    with torch.no_grad():
+        for target in targets(chosen):
+            rows += measure(target, budgets)
+            print(f"{target.name}: done", file=sys.stderr)
+    result = {
+        "command": "python " + " ".join(["benchmarks/samplers.py", *sys.argv[1:]]),
+        "versions": made_with,
+        "rows": rows,
+    }
+    print(tables(result))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "samplers.json").write_text(json.dumps(result, indent=1) + "\n")
+        (options.out / "samplers-tables.txt").write_text(tables(result))
+        with (options.out / "samplers.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["target", "library", "sampler", "nfe", "rms", "error"])
+            writer.writeheader()
+            writer.writerows(rows)
+        picture(result, options.out / "samplers.png")
+
+
+if __name__ == "__main__":
+    main()
