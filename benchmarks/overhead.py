@@ -12,21 +12,18 @@ and Adam alone on such a network and batch, step by step in turn.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import json
 import os
 import platform
 import statistics
 import sys
 import time
-import types
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from _peers import k_diffusion_sampling, versions
 
 import sdekit as sk
 from sdekit.training import Settings, train
@@ -54,16 +51,7 @@ def ours() -> dict[str, Run]:
 
 def k_diffusion() -> dict[str, Run]:
     """k-diffusion's samplers around a denoiser that returns its input; its sampling module alone is imported."""
-    spec = importlib.util.find_spec("k_diffusion")
-    if spec is None or spec.submodule_search_locations is None:
-        raise ImportError("k_diffusion is not installed")
-    # the package's own __init__ imports training code; sampling needs two names of utils alone
-    package = types.ModuleType("k_diffusion")
-    package.__path__ = list(spec.submodule_search_locations)
-    utils = types.ModuleType("k_diffusion.utils")
-    utils.append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]  # type: ignore[attr-defined]
-    sys.modules.update({"k_diffusion": package, "k_diffusion.utils": utils})
-    sampling = importlib.import_module("k_diffusion.sampling")
+    sampling = k_diffusion_sampling()
     x_T = torch.ones(1, 2)
 
     def run(function: Callable[..., object]) -> Run:
@@ -186,14 +174,7 @@ def training(steps: int, rounds: int) -> dict[str, float]:
 
 def machine() -> dict[str, str]:
     """What the figures were taken with."""
-    versions = {"python": platform.python_version(), "processor": platform.machine(), "cores": str(os.cpu_count())}
-    for name in ("sdekit", "torch", "k-diffusion", "diffusers", "azula"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found = importlib.util.find_spec(name.replace("-", "_"))
-            versions[name] = "not there" if found is None else "from source"
-    return versions
+    return {"processor": platform.machine(), "cores": str(os.cpu_count()), **versions()}
 
 
 def tables(result: dict[str, Any]) -> str:

@@ -15,22 +15,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import functools
-import importlib
-import importlib.util
 import itertools
 import json
 import math
-import platform
 import sys
-import types
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from _peers import k_diffusion_sampling, versions
 
 import sdekit as sk
 
@@ -168,26 +163,19 @@ def ours(target: Target) -> dict[str, Run]:
         part = sk.EDMSDE(t_min=end, t_max=HIGH)
         return lambda sde, steps: grid(part, steps)
 
-    grids: dict[str, Any] = {f"angle to std/{k}N": _shrinking(std / k) for k in (2, 5, 12)}
-    grids |= {f"angle {m:g} to std/5N": _shrinking(std / 5, middle=m) for m in (0.3, 0.8)}
+    grids: dict[str, Any] = {
+        "angle to std/5N": lambda sde, steps: sk.grids.angle(sde, steps, end=std / (5 * steps + 5))
+    }
     for end in (LOW, 0.02):
-        grids |= {
-            f"log_snr to {end:g}": ended(sk.grids.log_snr, end),
-            f"karras to {end:g}": ended(sk.grids.karras, end),
-        }
+        for name, grid in (("log_snr", sk.grids.log_snr), ("karras", sk.grids.karras)):
+            grids[f"{name} to {end:g}"] = ended(grid, end)
     solvers: list[sk.solvers.Solver] = [
-        *(S.Multistep(k, "velocity", "angle", c) for k in (2, 3, 4) for c in (True, False)),
-        *(S.Multistep(4, view, coordinate) for view in ("x0", "eps") for coordinate in ("angle", "sigma", "log_snr")),
-        *(S.DDIM(), S.Heun(), S.DPMSolver(2), S.DPMSolver(3), S.DPMSolver(3, "eps"), S.UniPC(2), S.UniPC(3)),
-        *(S.DEIS(3), S.DEIS(4), S.LMS(4), S.PLMS(4), S.Adams(3)),
+        *(S.Multistep(k, "velocity", "angle") for k in (2, 3, 4)),
+        *(S.Multistep(4, view, coordinate) for view in ("x0", "eps") for coordinate in ("angle", "log_snr")),
+        *(S.DDIM(), S.Heun(), S.DPMSolver(2), S.DPMSolver(3), S.UniPC(2), S.UniPC(3), S.DEIS(3), S.LMS(4), S.PLMS(4)),
     ]
     runs = {f"{solver}, {name}": on(solver, grid) for solver in solvers for name, grid in grids.items()}
     return {"rule": lambda n: sk.sample(target.model, x_T=target.start, nfe=n), **runs}
-
-
-def _shrinking(scale: float, **how: float) -> Callable[[sk.SDE, int], torch.Tensor]:
-    """The grid "angle", which ends at scale / N in a run of N steps."""
-    return lambda sde, steps: sk.grids.angle(sde, steps, end=scale / (steps + 1), **how)
 
 
 def azula(target: Target, denoise: Denoise) -> dict[str, Run]:
@@ -271,20 +259,6 @@ def diffusers(target: Target, denoise: Denoise) -> dict[str, Run]:
 
             runs[f"diffusers {kind}, {spacing}"] = run
     return runs
-
-
-@functools.cache
-def k_diffusion_sampling() -> Any:
-    """The sampling module of k-diffusion, without the package's own __init__, which imports training code."""
-    spec = importlib.util.find_spec("k_diffusion")
-    if spec is None or spec.submodule_search_locations is None:
-        raise ImportError("k_diffusion is not installed")
-    package = types.ModuleType("k_diffusion")
-    package.__path__ = list(spec.submodule_search_locations)
-    utils = types.ModuleType("k_diffusion.utils")
-    utils.append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]  # type: ignore[attr-defined]
-    sys.modules.update({"k_diffusion": package, "k_diffusion.utils": utils})
-    return importlib.import_module("k_diffusion.sampling")
 
 
 def k_diffusion(target: Target, denoise: Denoise) -> dict[str, Run]:
@@ -378,6 +352,15 @@ def is_peer(row: Row) -> bool:
     return row["library"] != "sdekit"
 
 
+def cells(rows: list[Row]) -> list[Row]:
+    """The best setting of each library for a target and budget, and the rule."""
+    asked = dict.fromkeys((r["target"], r["nfe"]) for r in rows)
+    libraries = dict.fromkeys(r["library"] for r in rows)
+    kinds = [is_rule, *(lambda r, name=name: r["library"] == name for name in libraries)]
+    found = (best(rows, target, n, of) for target, n in asked for of in kinds)
+    return [row for row in found if row]
+
+
 def mean(ratios: list[float]) -> str:
     """The geometric mean."""
     return f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}" if ratios else "-"
@@ -385,7 +368,7 @@ def mean(ratios: list[float]) -> str:
 
 def tables(result: dict[str, Any]) -> str:
     """The figures as the documentation shows them."""
-    rows = result["rows"]
+    rows = result["cells"]
     names = list(dict.fromkeys(r["target"] for r in rows))
     budgets = sorted({r["nfe"] for r in rows})
     lines = []
@@ -427,7 +410,7 @@ def picture(result: dict[str, Any], path: Path) -> None:
     """Error against evaluations: the rule, the best of ours and the best of each peer."""
     from matplotlib.figure import Figure
 
-    rows = result["rows"]
+    rows = result["cells"]
     names = list(dict.fromkeys(r["target"] for r in rows))
     budgets = sorted({r["nfe"] for r in rows})
     columns = min(4, len(names))
@@ -451,18 +434,6 @@ def picture(result: dict[str, Any], path: Path) -> None:
     figure.savefig(path)
 
 
-def versions() -> dict[str, str]:
-    """What the figures were taken with."""
-    found = {"python": platform.python_version()}
-    for name in ("sdekit", "torch", "azula", "diffusers", "k-diffusion"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            spec = importlib.util.find_spec(name.replace("-", "_"))
-            found[name] = "not there" if spec is None else "from source"
-    return found
-
-
 def main() -> None:
     """Measures, prints the tables, and writes them with every row, as text, JSON, CSV and a picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -478,10 +449,13 @@ def main() -> None:
         for target in targets(chosen):
             rows += measure(target, budgets)
             print(f"{target.name}: done", file=sys.stderr)
+    libraries = list(dict.fromkeys(r["library"] for r in rows))
     result = {
         "command": "python " + " ".join(["benchmarks/samplers.py", *sys.argv[1:]]),
         "versions": made_with,
-        "rows": rows,
+        "settings": {name: len({r["sampler"] for r in rows if r["library"] == name}) for name in libraries},
+        "failed": [r for r in rows if "error" in r],
+        "cells": cells(rows),
     }
     print(tables(result))
     if options.out:
@@ -489,9 +463,9 @@ def main() -> None:
         (options.out / "samplers.json").write_text(json.dumps(result, indent=1) + "\n")
         (options.out / "samplers-tables.txt").write_text(tables(result))
         with (options.out / "samplers.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["target", "library", "sampler", "nfe", "rms", "error"])
+            writer = csv.DictWriter(file, ["target", "library", "sampler", "nfe", "rms"])
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(result["cells"])
         picture(result, options.out / "samplers.png")
 
 

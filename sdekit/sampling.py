@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from . import errors
+from .choice import for_budget, for_tolerance
 from .chunks import CHUNK, Chunk, Chunks, Keyed, check_ids_used, keyed
-from .errors import InvalidArgument, UnsupportedCombination
-from .grids import Grid, angle, levels
+from .errors import InvalidArgument
+from .grids import Grid, levels
 from .models.base import ScoreModel, check_condition, check_model, evaluating
 from .models.wrappers import Counted
 from .noise import KeyedNoise, Noise, check_noise
-from .ode.adaptive import Dopri5
 from .sdes.base import GaussianSDE, Level
 from .sdes.prior import Prior
 from .solvers.base import Solver, State, check_solver
 from .solvers.dpm_solver import DPMSolver
 from .solvers.euler_maruyama import EulerMaruyama
-from .solvers.multistep import Multistep
-from .solvers.probability_flow import ProbabilityFlow
 from .types import Device, NoiseSource
 
 
@@ -177,10 +174,11 @@ def sample(
     ``steps``: intervals of the grid, the one to the clean level among them: 50, or 2 for an adaptive method, unless
     given. ``grid``: a name (``"log_snr"``, ``"karras"``, ``"uniform"``, ``"quadratic"``; on a table ``"linspace"``,
     ``"leading"``, ``"trailing"``, ``"quadratic_leading"``, too), a function (sde, steps) -> times, or times.
-    ``nfe``: in place of steps, the most network evaluations that a sample may cost. Solver and grid are then chosen by
-    :func:`for_budget`, unless given. ``tol``: in place of solver, steps, grid and nfe, the error that a sample may
-    have, in the units of the data: the root mean square of a coordinate at the end of the probability flow, to about a
-    factor of 3. Dopri5 in the angle, each row with its own steps; ``full=True`` gives a row's evaluations and error.
+    ``nfe``: in place of steps, the most network evaluations that a sample may cost; solver and grid are then chosen by
+    :func:`sdekit.choice.for_budget`, unless given. ``tol``: in place of solver, steps, grid and nfe, the error that a
+    sample may have, in the units of the data: the root mean square of a coordinate at the end of the probability flow,
+    to about a factor of 3. Dopri5 in the angle, each row with its own steps; ``full=True`` gives a row's evaluations
+    and error.
     ``denoise``: whether the run ends at the clean level (the default where the process has one) or at t_min, with the
     law p at t_min.
     ``seed``: of :class:`sdekit.Noise`, or ``noise``, any source. ``per_sample=True`` takes :class:`sdekit.KeyedNoise`
@@ -245,61 +243,6 @@ def sample(
             result = _run(model, solver, x, run, noise, progress)
     errors.finite_rows("sample", "the samples", result.x)
     return result if full else result.x
-
-
-def for_budget(
-    model: ScoreModel,
-    nfe: int,
-    solver: Solver | None = None,
-    grid: str | Grid | Tensor | Sequence[float] | None = None,
-    *,
-    denoise: bool = True,
-) -> tuple[Solver, int, str | Grid]:
-    """(solver, steps, grid) of a run that costs at most ``nfe`` network evaluations a sample: what ``sample`` takes.
-
-    One rule for every budget, N steps of one evaluation: ``Multistep(points=4, view="velocity", coordinate="angle")``
-    on ``grids.angle``, from t_max to sigma / alpha = std / 5N and from there to the clean level, with std the data's
-    (``sde.with_prior``), else 1. On a process with no alpha and sigma, Euler-Maruyama on the uniform grid. A solver or
-    a grid that is given stays; a solver of several evaluations a step takes fewer steps.
-
-    Raises InvalidArgument where nfe is less than a run of one step costs, and UnsupportedCombination for a solver that
-    chooses its own evaluations.
-    """
-    check_model("sample", model)
-    nfe = errors.whole("sample", "nfe", nfe, at_least=model.evaluations, at_most=errors.MOST) // model.evaluations
-    gaussian = isinstance(model.sde, GaussianSDE)
-    if solver is None:
-        solver = Multistep() if gaussian else EulerMaruyama()
-    cost = check_solver("sample", solver).evaluations
-    if cost is None:
-        raise UnsupportedCombination(
-            f"sample: nfe must be left out for {solver}, which chooses its own evaluations; give it a tolerance"
-        )
-    steps = (nfe - 1) // cost + 1 if denoise else nfe // cost
-    if steps < 1:
-        raise InvalidArgument(f"sample: nfe must be at least {cost * model.evaluations} for {solver}, got nfe={nfe}")
-    if grid is not None and not (isinstance(grid, str) or callable(grid)):
-        raise InvalidArgument(
-            "sample: grid must be a name or a function (sde, steps) -> times where nfe is given, "
-            f"got {errors.describe(grid)}"
-        )
-    if grid is None and isinstance(model.sde, GaussianSDE):
-        end = model.sde.centre[1] / (5 * steps) if denoise else None
-        grid = partial(angle, end=end) if end is None or end > 0 else "log_snr"
-    return solver, steps, "uniform" if grid is None else grid
-
-
-def for_tolerance(tol: float, **others: object) -> Solver:
-    """The solver of a run whose samples may be off by ``tol``: Dopri5 in the angle at 0.4 of it.
-
-    A run adds up the errors of its steps: over six processes and six models the root mean square at the
-    end has been tol / 12 to 2.6 tol. Raises InvalidArgument unless 1e-12 <= tol <= 1, and for whatever else is given.
-    """
-    tol = errors.number("sample", "tol", tol, at_least=1e-12, at_most=1.0)
-    for name, value in others.items():
-        if value is not None:
-            raise InvalidArgument(f"sample: {name} must be left out where tol is given, got {errors.describe(value)}")
-    return ProbabilityFlow(Dopri5(rtol=0.0, atol=0.4 * tol), coordinate="angle")
 
 
 def _run(

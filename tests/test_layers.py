@@ -17,6 +17,7 @@ ORDER = [
     {"sdes", "ode", "noise"},
     {"models", "grids"},
     {"losses", "solvers", "chunks"},
+    {"choice"},
     {"sampling", "simulation", "likelihood", "guidance", "presets"},
     {"tuning", "metrics", "data", "plots"},
     {"certification", "training"},

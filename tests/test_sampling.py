@@ -8,6 +8,7 @@ from problems import F64, last, mixture
 
 import sdekit as sk
 from sdekit import ode
+from sdekit.choice import for_budget
 from sdekit.solvers import (
     DDIM,
     Ancestral,
@@ -80,7 +81,7 @@ def test_the_rule_for_a_budget_is_the_documented_one():
     assert torch.equal(sk.sample(model, (4, 2), nfe=20), sk.sample(model, (4, 2), solver=solver, grid=grid, steps=20))
     to_t_min = sk.sample(model, (4, 2), solver=solver, grid="angle", steps=20, denoise=False)
     assert torch.equal(sk.sample(model, (4, 2), nfe=20, denoise=False), to_t_min)
-    assert sk.sampling.for_budget(model, 8, DDIM(), "karras") == (DDIM(), 8, "karras")
+    assert for_budget(model, 8, DDIM(), "karras") == (DDIM(), 8, "karras")
     of_one_value = mixture(sk.VPSDE().with_prior(0.0, 0.0))
     with pytest.raises(sk.errors.UnsupportedCombination, match="the angle needs data of a std > 0"):
         sk.sample(of_one_value, (4, 2), nfe=20)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import whole
 from .multistep import LinearMultistep
 
 
@@ -22,6 +21,3 @@ class Adams(LinearMultistep):
     view = "velocity"
     coordinate = "t"
     corrector = False
-
-    def __post_init__(self) -> None:
-        whole("Adams", "points", self.points, at_least=1, at_most=4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import one_of, whole
+from ..errors import one_of
 from .multistep import LinearMultistep
 
 
@@ -25,5 +25,5 @@ class DEIS(LinearMultistep):
     corrector = False
 
     def __post_init__(self) -> None:
-        whole("DEIS", "points", self.points, at_least=1, at_most=4)
+        super().__post_init__()
         one_of("DEIS", "coordinate", self.coordinate, ("t", "sigma"))

@@ -37,7 +37,7 @@ class DPMSolver(LinearMultistep):
         one_of("DPMSolver", "view", self.view, ("x0", "eps"))
 
     @property
-    def points(self) -> int:  # type: ignore[override]
+    def points(self) -> int:
         """The order."""
         return self.order
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import whole
 from .multistep import LinearMultistep
 
 
@@ -23,6 +22,3 @@ class LMS(LinearMultistep):
     view = "eps"
     coordinate = "sigma"
     corrector = False
-
-    def __post_init__(self) -> None:
-        whole("LMS", "points", self.points, at_least=1, at_most=4)

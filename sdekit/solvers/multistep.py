@@ -65,7 +65,6 @@ class LinearMultistep(GaussianSolver, ABC):
     polynomial's own end once there are two values.
     """
 
-    points: int
     view: str
     coordinate: str
     corrector: bool
@@ -74,13 +73,17 @@ class LinearMultistep(GaussianSolver, ABC):
     evaluations = 1
 
     @property
+    @abstractmethod
+    def points(self) -> int:
+        """How many values the polynomial passes through: 1 to 4."""
+
+    def __post_init__(self) -> None:
+        whole(type(self).__name__, "points", self.points, at_least=1, at_most=4)
+
+    @property
     def turning(self) -> bool:
         """Whether the state that is integrated is cos(u) (y - mean)."""
         return self.view == "velocity" and self.coordinate in ("angle", "log_snr")
-
-    @abstractmethod
-    def __post_init__(self) -> None:
-        """Checks the settings."""
 
     @property
     def order(self) -> float | None:  # type: ignore[override]
@@ -189,7 +192,7 @@ class Multistep(LinearMultistep):
     corrector: bool = True
 
     def __post_init__(self) -> None:
-        whole("Multistep", "points", self.points, at_least=1, at_most=4)
+        super().__post_init__()
         one_of("Multistep", "view", self.view, VIEWS)
         one_of("Multistep", "coordinate", self.coordinate, COORDINATES)
         flag("Multistep", "corrector", self.corrector)

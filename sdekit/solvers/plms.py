@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import whole
 from ..sdes.base import GaussianLevel
 from ..types import Scalar
 from .dpm_solver import first
@@ -33,9 +32,6 @@ class PLMS(LinearMultistep):
     view = "eps"
     coordinate = "log_snr"
     corrector = False
-
-    def __post_init__(self) -> None:
-        whole("PLMS", "points", self.points, at_least=1, at_most=4)
 
     def predicted(
         self, t: GaussianLevel, s: GaussianLevel, levels: Sequence[GaussianLevel]

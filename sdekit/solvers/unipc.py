@@ -35,7 +35,7 @@ class UniPC(LinearMultistep):
         one_of("UniPC", "variant", self.variant, ("bh1", "bh2"))
 
     @property
-    def points(self) -> int:  # type: ignore[override]
+    def points(self) -> int:
         """The order."""
         return self.order
 
