@@ -46,6 +46,9 @@ def ours() -> dict[str, Run]:
         "sdekit Ancestral": run(sk.solvers.Ancestral()),
         "sdekit Heun": run(sk.solvers.Heun()),
         "sdekit DPMSolver(2)": run(sk.solvers.DPMSolver(2)),
+        "sdekit UniPC(3)": run(sk.solvers.UniPC(3)),
+        "sdekit LMS(4)": run(sk.solvers.LMS(4)),
+        "sdekit Multistep(), as nfe=N takes it": run(sk.solvers.Multistep()),
     }
 
 

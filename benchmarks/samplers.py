@@ -393,16 +393,15 @@ def tables(result: dict[str, Any]) -> str:
                 cells.append(f"{rule['rms']:.1e}, {own['rms']:.1e}, {peer_text}")
                 if peer:
                     ratios.append((rule["rms"] / peer["rms"], own["rms"] / peer["rms"]))
-            means = (
-                [f"{math.exp(sum(math.log(r[i]) for r in ratios) / len(ratios)):.2f}" for i in (0, 1)]
-                if ratios
-                else ["-", "-"]
-            )
+            means = [mean([r[i] for r in ratios]) for i in (0, 1)]
             lines.append(f"| {n} | {' | '.join(cells)} | {means[0]} | {means[1]} |")
         lines.append("")
-    lines.append(
-        ", ".join(f"{name} {version}" for name, version in result["versions"].items()) + f".  `{result['command']}`"
-    )
+    settings = ", ".join(f"{name} {count}" for name, count in result["settings"].items())
+    lines += [
+        f"Settings, a solver on a grid, of which the best counts: {settings}. Failed runs: {result['failed']}.",
+        "",
+    ]
+    lines.append(", ".join(f"{n} {v}" for n, v in result["versions"].items()) + f".  `{result['command']}`")
     return "\n".join(lines) + "\n"
 
 
@@ -454,7 +453,7 @@ def main() -> None:
         "command": "python " + " ".join(["benchmarks/samplers.py", *sys.argv[1:]]),
         "versions": made_with,
         "settings": {name: len({r["sampler"] for r in rows if r["library"] == name}) for name in libraries},
-        "failed": [r for r in rows if "error" in r],
+        "failed": sum("error" in r for r in rows),
         "cells": cells(rows),
     }
     print(tables(result))
