@@ -12,7 +12,7 @@ from .errors import InvalidArgument, UnsupportedCombination
 from .grids import Grid, angle
 from .models.base import ScoreModel, check_model
 from .ode.adaptive import Dopri5
-from .sdes.base import GaussianSDE
+from .sdes.gaussian import GaussianSDE
 from .solvers.base import Solver, check_solver
 from .solvers.euler_maruyama import EulerMaruyama
 from .solvers.multistep import Multistep

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from .errors import MOST, InvalidType, ScheduleError, UnsupportedCombination, describe, flag, number, one_of, whole
-from .sdes.base import EDGE, SDE, GaussianSDE, Level
+from .sdes.base import EDGE, SDE, Level
+from .sdes.gaussian import GaussianSDE
 from .sdes.table import table
 from .sdes.tables import SPACINGS, spaced
 

@@ -17,7 +17,8 @@ from .grids import Grid, levels
 from .models.base import ScoreModel, check_condition, check_model, evaluating
 from .models.wrappers import Counted
 from .noise import KeyedNoise, Noise, check_noise
-from .sdes.base import GaussianSDE, Level
+from .sdes.base import Level
+from .sdes.gaussian import GaussianSDE
 from .sdes.prior import Prior
 from .solvers.base import Solver, State, check_solver
 from .solvers.dpm_solver import DPMSolver

@@ -13,7 +13,8 @@ from .errors import InvalidType, describe, flag, number, whole
 from .grids import Grid, levels
 from .models.base import check_output
 from .noise import Noise, check_noise
-from .sdes.base import SDE, GaussianSDE, Level
+from .sdes.base import SDE, Level
+from .sdes.gaussian import GaussianSDE
 from .solvers.base import State
 from .types import NoiseSource, lincomb
 

@@ -21,7 +21,8 @@ from ..errors import (
     one_of,
 )
 from ..models.base import ScoreModel, check_model
-from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
+from ..sdes.base import SDE, Level
+from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..types import NoiseSource, Scalar, lincomb
 from . import times as time_densities
 from . import weights

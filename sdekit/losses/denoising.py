@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from ..models.base import ScoreModel
-from ..sdes.base import GaussianLevel, Level
+from ..sdes.base import Level
+from ..sdes.gaussian import GaussianLevel
 from ..types import NoiseSource
 from .base import Objective, perturbed
 from .times import Times

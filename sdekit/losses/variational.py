@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..models.base import GaussianPrediction, ScoreModel, check_model
 from ..models.variances import log_lower, log_upper
-from ..sdes.base import GaussianLevel
+from ..sdes.gaussian import GaussianLevel
 from ..sdes.prior import NormalPrior
 from ..sdes.table import TableSDE, table
 from ..types import NoiseSource, Scalar, expm1, lincomb, scale

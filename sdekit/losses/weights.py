@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..errors import number
-from ..sdes.base import GaussianLevel
+from ..sdes.gaussian import GaussianLevel
 from ..types import Scalar, exp, minimum
 
 Weight: TypeAlias = Callable[[GaussianLevel], Scalar]

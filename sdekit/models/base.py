@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidArgument, InvalidType, UnsupportedCombination, describe
-from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
+from ..sdes.base import SDE, Level
+from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..sdes.table import table
 from ..types import Scalar, Time, lincomb, scale
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedCombination, describe
-from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
+from ..sdes.base import SDE, Level
+from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..sdes.table import TableSDE
 from ..types import Scalar, Time, lincomb, log, scale, sqrt
 from .base import GaussianPrediction, Prediction, ScoreModel, Spread, check_model, gaussian, gaussian_level

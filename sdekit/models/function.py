@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import InvalidArgument, InvalidType, describe
-from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
+from ..sdes.base import SDE, Level
+from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..types import Scalar, Time
 from .base import GaussianPrediction, Prediction, ScoreModel, ScorePrediction, check_output, gaussian, gaussian_level
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import MOST, InvalidArgument, InvalidType, check_source, describe, whole
-from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
+from ..sdes.base import SDE, Level
+from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..types import NoiseSource, Time, lincomb
 from .base import GaussianPrediction, ScoreModel, gaussian, gaussian_level
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import InvalidType, describe, number, one_of
-from ..sdes.base import GaussianLevel
+from ..sdes.gaussian import GaussianLevel
 from ..sdes.table import table
 from ..types import Scalar, exp, expm1, sqrt
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InvalidArgument, InvalidType, describe
-from ..sdes.base import SDE, GaussianSDE, Level
+from ..sdes.base import SDE, Level
+from ..sdes.gaussian import GaussianSDE
 from ..types import Time, scale
 from . import variances
 from .base import GaussianPrediction, ScoreModel, check_output, gaussian, gaussian_level

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidType, describe
-from ..sdes.base import GaussianLevel
+from ..sdes.gaussian import GaussianLevel
 from ..sdes.table import table
 from ..types import Scalar, expm1, lincomb, log
 

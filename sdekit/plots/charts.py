@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter
 
 from ..errors import MOST, InvalidArgument, InvalidType, describe, whole
-from ..sdes.base import GaussianSDE
+from ..sdes.gaussian import GaussianSDE
 from . import checks, style
 
 

@@ -1,12 +1,13 @@
 """Forward processes: x_t | x_0 ~ N(alpha(t) x_0, sigma(t)^2 I), and what follows from it."""
 
 from . import tables
-from .base import SDE, GaussianLevel, GaussianSDE, Level
+from .base import SDE, Level
 from .cosine import CosineSDE
 from .discrete_ve import DiscreteVESDE
 from .discrete_vp import DiscreteVPSDE
 from .edm import EDMSDE
 from .flow import FlowSDE
+from .gaussian import GaussianLevel, GaussianSDE
 from .linear import LinearSDE
 from .prior import NormalPrior, Prior
 from .subvp import SubVPSDE

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import ScheduleError
 from ..types import schedule
-from .base import GaussianLevel
+from .gaussian import GaussianLevel
 from .prior import NormalPrior
 from .table import TableSDE, brief, slopes
 from .tables import accumulated, check_betas, linear

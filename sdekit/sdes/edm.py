@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..types import schedule
-from .base import GaussianSDE, check_domain, settle
+from .base import check_domain, settle
+from .gaussian import GaussianSDE
 
 
 @dataclass(frozen=True, eq=False, repr=False)

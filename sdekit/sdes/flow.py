@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..errors import ScheduleError, number
 from ..types import schedule
-from .base import GaussianSDE, check_domain, settle
+from .base import check_domain, settle
+from .gaussian import GaussianSDE
 
 
 @dataclass(frozen=True, eq=False, repr=False)

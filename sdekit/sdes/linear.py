@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, InvalidType, NonFiniteError, ScheduleError, describe, number
 from ..types import schedule
-from .base import GaussianSDE, check_domain
+from .base import check_domain
+from .gaussian import GaussianSDE
 
 Rate: TypeAlias = float | Callable[[Tensor], Tensor | float]
 """A number, or a function of times in float64 of any shape."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..types import schedule
-from .base import GaussianLevel, GaussianSDE, check_domain, settle
+from .base import check_domain, settle
+from .gaussian import GaussianLevel, GaussianSDE
 from .prior import NormalPrior
 from .vp import check_betas, solve_linear_beta
 

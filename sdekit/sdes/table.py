@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, UnsupportedCombination, describe, one_of, whole
-from .base import EDGE, SDE, GaussianLevel, GaussianSDE
+from .base import EDGE, SDE
+from .gaussian import GaussianLevel, GaussianSDE
 from .tables import SPACINGS, check_table, spaced
 
 

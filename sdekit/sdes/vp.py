@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import ScheduleError, number
 from ..types import schedule
-from .base import GaussianLevel, GaussianSDE, check_domain, settle
+from .base import check_domain, settle
+from .gaussian import GaussianLevel, GaussianSDE
 from .prior import NormalPrior
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..errors import InvalidType, UnsupportedCombination, describe
 from ..models.base import GaussianPrediction, ScoreModel
-from ..sdes.base import GaussianLevel, GaussianSDE, Level
+from ..sdes.base import Level
+from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..types import NoiseSource
 
 M = TypeVar("M")

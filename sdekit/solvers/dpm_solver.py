@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import one_of, whole
-from ..sdes.base import GaussianLevel
+from ..sdes.gaussian import GaussianLevel
 from ..types import Scalar, exp, expm1
 from .multistep import LinearMultistep
 

@@ -11,7 +11,8 @@ from torch import Tensor, add
 
 from ..errors import InvalidArgument, number
 from ..models.base import GaussianPrediction, ScoreModel
-from ..sdes.base import GaussianLevel, Level
+from ..sdes.base import Level
+from ..sdes.gaussian import GaussianLevel
 from ..types import NoiseSource, Scalar, exp, lincomb, log, sqrt
 from .base import GaussianSolver, State
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import UnsupportedCombination, number, one_of, whole
 from ..models.base import GaussianPrediction, Prediction, ScoreModel
-from ..sdes.base import GaussianSDE, Level
+from ..sdes.base import Level
+from ..sdes.gaussian import GaussianSDE
 from ..types import NoiseSource, Scalar, lincomb, sqrt
 from .base import Solver, State
 

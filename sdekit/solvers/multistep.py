@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..errors import UnsupportedCombination, flag, one_of, whole
 from ..models.base import GaussianPrediction, ScoreModel
-from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
+from ..sdes.base import SDE, Level
+from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..types import NoiseSource, Scalar, atan, combine, cos, exp, scale, sin
 from .base import GaussianSolver, State, predict
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..sdes.base import GaussianLevel
+from ..sdes.gaussian import GaussianLevel
 from ..types import Scalar
 from .dpm_solver import first
 from .multistep import LinearMultistep

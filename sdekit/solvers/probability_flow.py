@@ -12,7 +12,8 @@ from ..errors import InvalidType, UnsupportedCombination, describe, one_of
 from ..models.base import GaussianPrediction, Prediction, ScoreModel
 from ..ode.adaptive import Dopri5
 from ..ode.base import ODEMethod
-from ..sdes.base import SDE, GaussianLevel, GaussianSDE, Level
+from ..sdes.base import SDE, Level
+from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..types import NoiseSource, Time, cos, scale, sin
 from .base import Solver, State
 from .multistep import check_angle, position, shifted
