@@ -40,7 +40,7 @@ from sdekit.models.base import GaussianPrediction, evaluating
 from sdekit.models.parametrisations import _index
 from sdekit.noise import BrownianPath, KeyedNoise
 from sdekit.ode.adaptive import _Run as Integration
-from sdekit.sdes import base, tables
+from sdekit.sdes import gaussian, tables
 from sdekit.training import Settings, checkpoint, load_model
 from sdekit.training.averaging import Average
 from sdekit.training.batches import Batches
@@ -170,7 +170,7 @@ EXHIBITS = [
         "A9",
         "VE's kernel from s to t adds the whole variance at t, with what is already there at s.",
         "Song et al. 2021, eq. 30: sigma(0) is sigma_min, not 0",
-        Slip(base._kernel, "t.sigma * sqrt(-expm1(t.log_snr - s.log_snr))", "t.sigma"),
+        Slip(gaussian._kernel, "t.sigma * sqrt(-expm1(t.log_snr - s.log_snr))", "t.sigma"),
         partial(test_sdes.test_kernels_compose, sk.VESDE()),
     ),
     Exhibit(
