@@ -122,10 +122,8 @@ class LinearMultistep(GaussianSolver, ABC):
             return p.eps
         if self.coordinate == "t":
             return p.velocity
-        mean, std = p.level.sde.centre
-        u = position("angle", p.level, std)
-        by = 1.0 if self.coordinate == "angle" else -sin(u) * cos(u)  # du/dl
-        return shifted(p.mix(-by * sin(u), by * std * cos(u)), by * sin(u), mean)
+        u = position("angle", p.level, p.level.sde.centre[1])
+        return turn(p, 1.0 if self.coordinate == "angle" else -sin(u) * cos(u))  # du/dl
 
     def _across(
         self, x: Tensor, t: GaussianLevel, s: GaussianLevel, nodes: Sequence[Node], coefficients: Coefficients
@@ -227,6 +225,13 @@ def position(coordinate: str, level: GaussianLevel, std: float) -> Scalar:
         return 0.5 * level.log_snr
     n = exp(-0.5 * level.log_snr)
     return n if coordinate == "sigma" else atan(n / std)
+
+
+def turn(p: GaussianPrediction, by: Scalar = 1.0) -> Tensor:
+    """``by`` times dw/du in the angle u: std cos(u) eps - sin(u) (x0 - mean)."""
+    mean, std = p.level.sde.centre
+    u = position("angle", p.level, std)
+    return shifted(p.mix(-by * sin(u), by * std * cos(u)), by * sin(u), mean)
 
 
 WIDEST = 3.0

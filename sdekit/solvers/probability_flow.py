@@ -14,9 +14,9 @@ from ..ode.adaptive import Dopri5
 from ..ode.base import ODEMethod
 from ..sdes.base import SDE, Level
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
-from ..types import NoiseSource, Time, cos, scale, sin
+from ..types import NoiseSource, Time, cos, scale
 from .base import Solver, State
-from .multistep import check_angle, position, shifted
+from .multistep import check_angle, position, shifted, turn
 
 
 class InTime:
@@ -80,8 +80,7 @@ class InAngle:
     def slope(self, p: Prediction) -> Tensor:
         """dw/du = std cos(u) eps - sin(u) (x0 - mean)."""
         assert isinstance(p, GaussianPrediction)
-        u = position("angle", p.level, self.std)
-        return shifted(p.mix(-sin(u), self.std * cos(u)), sin(u), self.mean)
+        return turn(p)
 
 
 FRAMES: dict[str, type[InTime | InAngle]] = {"t": InTime, "angle": InAngle}
