@@ -11,6 +11,7 @@ from subjects import sdes, solvers
 
 import sdekit as sk
 from sdekit.certification import check, exact, law, problems, references, table
+from sdekit.certification.certificate import labels
 from sdekit.certification.run import prepare
 from sdekit.certification.subject import subject
 from sdekit.solvers import (
@@ -372,3 +373,13 @@ def test_check_asks_for_nothing_but_says_what_is_wrong():
     assert sde == sk.VPSDE()
     assert other is None
     assert isinstance(sampler.solver, Solver)
+
+
+def test_labels_that_are_cut_stay_different():
+    """Two names that differ in the middle alone make the labels as wide as that needs."""
+    long = [f"Solver(method=Inner(steps={k}), coordinate='t', settings='the same in all')" for k in (1, 2)]
+    found = labels([*long, "DDIM()"], 20)
+    assert len(set(found.values())) == 3
+    assert found["DDIM()"] == "DDIM()"
+    assert max(map(len, found.values())) < len(long[0])
+    assert max(map(len, labels(long[:1], 20).values())) == 20

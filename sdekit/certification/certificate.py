@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -114,7 +114,8 @@ def table(certificates: Sequence[Certificate]) -> str:
     """Many certificates as a text: a line each, a column a check."""
     there = list(dict.fromkeys(check.name for c in certificates for check in c.checks))
     names = sorted(there, key=lambda name: COLUMNS.index(name) if name in COLUMNS else len(COLUMNS))
-    width = max((len(_brief(c.solver)) for c in certificates), default=0)
+    of = labels((c.solver for c in certificates), 48)
+    width = max(map(len, of.values()), default=0)
     lines, sde = [], None
     for c in certificates:
         if c.sde != sde:
@@ -122,12 +123,22 @@ def table(certificates: Sequence[Certificate]) -> str:
             lines += ["", sde, f"  {'':<{width}}  " + "  ".join(f"{name:>{_width(name)}}" for name in names)]
         found = {check.name: check for check in c.checks}
         cells = [_cell(found.get(name)).rjust(_width(name)) for name in names]
-        lines.append(f"  {_brief(c.solver):<{width}}  " + "  ".join(cells) + ("  ok" if c.passed else "  FAILED"))
+        lines.append(f"  {of[c.solver]:<{width}}  " + "  ".join(cells) + ("  ok" if c.passed else "  FAILED"))
     return "\n".join(lines[1:])
 
 
-def _brief(solver: str) -> str:
-    return solver if len(solver) <= 48 else solver[:47] + "…"
+def brief(name: str, width: int) -> str:
+    """The name within a width: what is left out is the middle, for settings differ at either end."""
+    end = width // 2
+    return name if len(name) <= width else f"{name[: width - end - 1]}…{name[-end:]}"
+
+
+def labels(names: Iterable[str], width: int) -> dict[str, str]:
+    """A label for each name, all of them different: of the width, or of the least above it at which they are."""
+    known = list(dict.fromkeys(names))
+    while len({brief(name, width) for name in known}) < len(known):
+        width += 1
+    return {name: brief(name, width) for name in known}
 
 
 def _width(name: str) -> int:

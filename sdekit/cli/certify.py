@@ -162,14 +162,12 @@ def _picture(found: list[Certificate], path: Path) -> None:
         found[0].plot(path)
         return
     from .. import plots
+    from ..certification.certificate import labels
 
+    solvers, processes = (labels((getattr(c, kind) for c in found), 34) for kind in ("solver", "sde"))
     cells = {}
     for c in found:
         order = next((k.figure for k in c.checks if k.name in ("flow order", "weak order")), None)
-        cells[_brief(c.solver), _brief(c.sde)] = ("" if order is None else f"{order:.2f}", c.passed)
+        cells[solvers[c.solver], processes[c.sde]] = ("" if order is None else f"{order:.2f}", c.passed)
     rows, columns = (list(dict.fromkeys(pair[i] for pair in cells)) for i in (0, 1))
     plots.save(plots.verdicts(rows, columns, cells), path)
-
-
-def _brief(name: str) -> str:
-    return name if len(name) <= 34 else name[:33] + "…"
