@@ -62,14 +62,14 @@ LOADED = hypothesis, mpmath, np, safetensors, scipy, torch, torchdiffeq
 ROOT = Path(__file__).parents[2]
 
 TESTS = {
-    "sdes": ("sdes", "tables", "classics", "losses", "numerics", "simulation"),
-    "models": ("models", "losses", "guidance", "sampling", "convert", "variational"),
-    "losses": ("losses", "score_matching", "variational", "guidance"),
-    "solvers": ("solvers", "classics", "sampling", "certification"),
-    "ode": ("ode", "likelihood", "sampling"),
+    "sdes": ("sdes", "tables", "classics", "losses", "numerics", "simulation", "contracts"),
+    "models": ("models", "losses", "guidance", "sampling", "convert", "variational", "contracts"),
+    "losses": ("losses", "score_matching", "variational", "guidance", "contracts"),
+    "solvers": ("solvers", "classics", "multistep", "sampling", "certification", "contracts"),
+    "ode": ("ode", "likelihood", "sampling", "contracts"),
     "likelihood": ("likelihood", "independence"),
     "noise": ("noise", "brownian_path", "sampling"),
-    "grids": ("grids", "tables", "sampling", "numerics"),
+    "grids": ("grids", "tables", "sampling", "multistep", "numerics"),
 }
 """The packages under test, and the files of tests that are asked, in this order."""
 
@@ -96,7 +96,10 @@ def modules() -> list[Path]:
 
 
 def meaning(source: str) -> str:
-    """What runs of a source: its tree without annotations and docstrings; of what is no Python, itself."""
+    """What runs of a source: its tree without annotations and docstrings; of what is no Python, itself.
+
+    A name written in a source is one object, so that to ask whether something is it, and whether it equals it, is one.
+    """
     try:
         tree = ast.parse(source)
     except SyntaxError:
@@ -108,6 +111,10 @@ def meaning(source: str) -> str:
             node.returns = None
         elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)
+        elif isinstance(node, ast.Compare) and isinstance(node.comparators[0], ast.Constant):
+            same = {ast.Is: ast.Eq, ast.IsNot: ast.NotEq}
+            if isinstance(node.comparators[0].value, str):
+                node.ops = [same.get(type(op), type(op))() for op in node.ops]
     return ast.dump(tree)
 
 
