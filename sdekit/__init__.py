@@ -2,7 +2,8 @@
 
 Processes (:mod:`sdekit.sdes`), models (:mod:`sdekit.models`), objectives (:mod:`sdekit.losses`), solvers
 (:mod:`sdekit.solvers`), ODE methods (:mod:`sdekit.ode`), guidance (:mod:`sdekit.guidance`), and around them
-``sample``, ``trajectory``, ``log_likelihood``, ``encode`` and ``decode``; ``certify`` measures a sampler.
+``sample``, ``trajectory``, ``log_likelihood``, ``encode`` and ``decode``; ``certify`` measures a sampler, ``compare``
+puts several beside each other.
 
 Data stand at t_min and noise at t_max; the batch comes first, with events of any shape; log-densities are in nats.
 """
@@ -37,20 +38,24 @@ from .sdes import (
 from .simulation import langevin, simulate
 
 if TYPE_CHECKING:
-    from . import certification, data, metrics, plots, training
+    from . import certification, comparison, data, metrics, plots, training
     from .certification import certify
+    from .comparison import compare
 
 __version__ = "0.1.0"
 
-LAZY = ("certification", "data", "metrics", "plots", "training")
+LAZY = ("certification", "comparison", "data", "metrics", "plots", "training")
 """Modules that load more than torch: imported when first asked for."""
+
+FUNCTIONS = {"certify": "certification", "compare": "comparison"}
+"""Functions of such modules."""
 
 
 def __getattr__(name: str) -> Any:
     if name in LAZY:
         return import_module(f"{__name__}.{name}")
-    if name == "certify":
-        return import_module(f"{__name__}.certification").certify
+    if name in FUNCTIONS:
+        return getattr(import_module(f"{__name__}.{FUNCTIONS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -78,6 +83,8 @@ __all__ = [
     "TableSDE",
     "certification",
     "certify",
+    "compare",
+    "comparison",
     "convert",
     "data",
     "ddpm",

@@ -20,7 +20,7 @@ ORDER = [
     {"choice"},
     {"sampling", "simulation", "likelihood", "guidance", "presets"},
     {"tuning", "metrics", "data", "plots"},
-    {"certification", "training"},
+    {"certification", "comparison", "training"},
     {"cli"},
 ]
 LAYER = {name: i for i, names in enumerate(ORDER) for name in names}

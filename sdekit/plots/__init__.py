@@ -4,11 +4,13 @@ from .charts import (
     Convergence,
     Mark,
     SolverRow,
+    Tradeoff,
     certificate,
     loss_curves,
     mark_chart,
     schedules,
     solver_table,
+    tradeoffs,
     verdicts,
 )
 from .images import image_grid, image_rows, save_film, save_grid
@@ -33,6 +35,7 @@ __all__ = [
     "PathPanel",
     "PointPanel",
     "SolverRow",
+    "Tradeoff",
     "certificate",
     "density_maps",
     "image_grid",
@@ -49,5 +52,6 @@ __all__ = [
     "score_fields",
     "solver_table",
     "styled",
+    "tradeoffs",
     "verdicts",
 ]

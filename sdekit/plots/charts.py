@@ -1,10 +1,11 @@
-"""Charts: losses, schedules, the table of solvers, bits per dimension, certificates."""
+"""Charts: losses, schedules, tables of solvers, what samplers cost, bits per dimension, certificates."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +46,64 @@ class Convergence(NamedTuple):
     steps: Sequence[float]
     errors: Sequence[float]
     order: float | None
+
+
+class Tradeoff(NamedTuple):
+    """What samplers reach for what they cost, on logarithmic scales.
+
+    ``curves``: by sampler, (cost, value, low, high) of each run. ``front``: (cost, value) of the runs than which none
+    is better at no higher cost. ``floor``: below it a value is noise.
+    """
+
+    title: str
+    cost: str
+    curves: Mapping[str, Sequence[tuple[float, float, float, float]]]
+    front: Sequence[tuple[float, float]] = ()
+    floor: float | None = None
+
+
+@style.picture
+def tradeoffs(panels: Sequence[Tradeoff], columns: int = 2) -> Figure:
+    """Panels of values over costs, one colour a sampler in all of them; grey steps are the Pareto front."""
+    for panel in checks.listed("tradeoffs", "panels", panels, Tradeoff):
+        for name, points in checks.named("tradeoffs", "curves", panel.curves).items():
+            for point in points:
+                checks.finite("tradeoffs", f"curves of {name}", point)
+    columns = min(whole("tradeoffs", "columns", columns, at_least=1, at_most=MOST), len(panels))
+    lines = math.ceil(len(panels) / columns)
+    names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
+    colours = dict(zip(names, itertools.cycle(style.CYCLE), strict=False))
+    marks = dict(zip(names, itertools.cycle("osD^vPX"), strict=False))
+    fig = style.figure(4.6 * columns, 3.1 * lines + 0.25 * math.ceil(len(names) / 4))
+    grid = fig.subplots(lines, columns, squeeze=False)
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        shown = [point[1] for points in panel.curves.values() for point in points if point[1] > 0]
+        least = min([*shown, *([panel.floor] if panel.floor and panel.floor > 0 else [])], default=1e-3)
+        for name, points in panel.curves.items():
+            cost, value, low, high = np.asarray(sorted(points), dtype=np.float64).T
+            value, low, high = (np.maximum(v, 0.5 * least) for v in (value, low, high))
+            bars = np.maximum([value - low, high - value], 0.0)
+            axes.errorbar(
+                cost, value, yerr=bars, fmt=f"{marks[name]}-", color=colours[name], markersize=4, capsize=2,
+                linewidth=1.2, elinewidth=0.8, label=name,
+            )  # fmt: skip
+        if panel.front:
+            axes.step(*np.asarray(panel.front).T, where="post", color=style.MUTED, linewidth=5.0, alpha=0.25, zorder=0)
+        if panel.floor is not None and panel.floor > 0:
+            axes.axhspan(0.4 * least, panel.floor, color=style.GREEN, alpha=0.15, linewidth=0, zorder=0)
+        axes.set(title=panel.title, xlabel=panel.cost, xscale="log", yscale="log")
+        if shown:
+            axes.set_ylim(0.4 * least, 2.0 * max(shown))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(axis="y")
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    handles: dict[str, Any] = {}
+    for axes in grid.flat:
+        found, labels = axes.get_legend_handles_labels()
+        handles.update(zip(labels, found, strict=True))
+    fig.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(4, len(handles)))
+    return fig
 
 
 @style.picture
