@@ -83,7 +83,11 @@ class Comparison:
         return kept
 
     def __str__(self) -> str:
-        names = self.figures
+        return self.table()
+
+    def table(self, figures: Sequence[str] | None = None) -> str:
+        """A line a row, a column a figure with its interval: all figures, or those that are named."""
+        names = self.figures if figures is None else [name for name in self.figures if name in figures]
         head = ["NFE", "sampler", "seconds", *names]
         lines = [
             [f"{row.nfe:g}", row.sampler, f"{row.seconds:.3g}", *(_cell(row.figures.get(name)) for name in names)]
@@ -91,14 +95,14 @@ class Comparison:
         ]
         floor = ["", "noise floor (90 %)", "", *(_band(self.floors.get(name)) for name in names)]
         widths = [max(map(len, column)) for column in zip(head, *lines, floor, strict=True)]
-        table = [
+        aligned = [
             "  ".join(
                 cell.ljust(width) if i == 1 else cell.rjust(width)
                 for i, (cell, width) in enumerate(zip(line, widths, strict=True))
             ).rstrip()
             for line in (head, *lines, floor)
         ]
-        return "\n".join([f"{self.model}: {self.shape[0]} samples of shape {self.shape[1:]}", *table])
+        return "\n".join([f"{self.model}: {self.shape[0]} samples of shape {self.shape[1:]}", *aligned])
 
     def csv(self) -> str:
         """A line a row and figure: sampler, solver, grid, budget, nfe, seconds, figure, value, low, high."""

@@ -61,7 +61,7 @@ class Distance(ABC):
     ) -> Interval:
         """The distance, and its interval of the ``level`` from ``repeats`` draws of the rows of x with replacement.
 
-        With the quantiles q of the draws' distances, 2 distance - q_high to 2 distance - q_low, which takes the bias out
+        With the quantiles q of the draws' distances it is 2 distance - q_high to 2 distance - q_low, without the bias
         that a draw has beside its sample; it may reach below 0. The reference stays the same.
         (Davison & Hinkley 1997, eq. 5.6, the basic bootstrap.)
         """

@@ -94,6 +94,11 @@ def tradeoffs(panels: Sequence[Tradeoff], columns: int = 2) -> Figure:
         axes.set(title=panel.title, xlabel=panel.cost, xscale="log", yscale="log")
         if shown:
             axes.set_ylim(0.4 * least, 2.0 * max(shown))
+        ticks = sorted({point[0] for points in panel.curves.values() for point in points})
+        if all(tick == round(tick) for tick in ticks):
+            kept = [a for a, b in zip(ticks, [*ticks[1:], math.inf], strict=True) if b > 1.15 * a]
+            axes.set_xticks(kept, [f"{tick:g}" for tick in kept])
+            axes.set_xticks([], minor=True)
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="y")
     for axes in grid.flat[len(panels) :]:
