@@ -36,6 +36,7 @@ from .sdes import (
     TableSDE,
 )
 from .simulation import langevin, simulate
+from .tuning import TunedGrid, tune_grid
 
 if TYPE_CHECKING:
     from . import certification, comparison, data, metrics, plots, training
@@ -81,6 +82,7 @@ __all__ = [
     "Samples",
     "SubVPSDE",
     "TableSDE",
+    "TunedGrid",
     "certification",
     "certify",
     "compare",
@@ -110,5 +112,6 @@ __all__ = [
     "solvers",
     "training",
     "trajectory",
+    "tune_grid",
     "types",
 ]
