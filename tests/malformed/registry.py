@@ -1283,6 +1283,23 @@ TOP = [
         },
     ),
     Entry(
+        sk.tune_grid,
+        lambda: {"model": spy(), "solver": s.DDIM(), "steps": 2, "shape": (4, 2), "rounds": 1},
+        {
+            "model": v.model(),
+            "solver": v.instance(s.DDIM, optional=True),
+            "steps": v.whole(1, 1000),
+            "shape": v.shape(optional=True),
+            "seed": by("Noise", v.seed()),
+            "rounds": v.whole(1, 1000),
+        },
+        together={
+            "too few rows": ({"shape": (3, 2)}, "shape"),
+            "noise": ({"solver": s.Ancestral()}, "solver"),
+            "steps of its own": ({"solver": s.ProbabilityFlow()}, "solver"),
+        },
+    ),
+    Entry(
         sk.simulate,
         lambda: {"sde": VP, "x0": X, "noise": sk.Noise(0), "steps": 2},
         {
@@ -1555,6 +1572,7 @@ RECORDS = {
     sk.GaussianLevel: "a process makes it",
     sk.Likelihood: "log_likelihood makes it",
     sk.Samples: "sample makes it",
+    sk.TunedGrid: "tune_grid makes it",
     sk.solvers.State: "a run makes it",
     sk.ode.Stats: "an integration makes it",
     sk.losses.Terms: "a bound makes it",
