@@ -6,7 +6,8 @@ Targets are Gaussians and mixtures whose score is known, at sigma / alpha from 8
 512 draws; its error is the root mean square per coordinate between its ends and those of the exact probability flow: a
 closed form for a Gaussian, 1500 Runge-Kutta steps in log(sigma) for a mixture. There is no error of a model in it.
 Peers, where they are installed, ask the same model in the same process, each on the grids that it has. A cell is the
-best of a library; "rule" is what ``sample(..., nfe=N)`` takes, one rule for every cell.
+best of a library; "rule" is what ``sample(..., nfe=N)`` takes, one rule for every cell, and "tuned" the best of three
+solvers on grids that ``sk.tune_grid`` fits to the target, from other starts.
 
 The rule was chosen on the first eight targets; those called "held out" were made afterwards.
 """
@@ -15,141 +16,28 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import json
 import math
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from _peers import k_diffusion_sampling, versions
+from _targets import F64, HELD_OUT, HIGH, LOW, Target, laws, targets
 
 import sdekit as sk
 
-F64 = torch.float64
-HIGH, LOW = 80.0, 0.002
-ROWS = 512
 BUDGETS = (5, 8, 10, 15, 20, 35, 50, 100)
-HELD_OUT = ("arc2", "gauss16", "aniso4", "far128")
+TUNED = 20
+"""The largest budget for which grids are fitted to the target, by ``sk.tune_grid``."""
 S = sk.solvers
 
 Denoise = Callable[[torch.Tensor, float], torch.Tensor]
 Run = Callable[[int], torch.Tensor]
 Row = dict[str, Any]
-
-
-class Target(NamedTuple):
-    """A law with an exact score: a model of it, and where 512 starts end."""
-
-    name: str
-    model: sk.models.GaussianMixture
-    start: torch.Tensor
-    end: torch.Tensor
-
-
-def rotated(d: int, low: float, high: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and covariance of a Gaussian with variances from low to high along random axes."""
-    draw = torch.Generator().manual_seed(seed)
-    q, r = torch.linalg.qr(torch.randn(d, d, generator=draw, dtype=F64))
-    q = q * torch.sign(torch.diagonal(r))
-    covariance = (q * torch.logspace(math.log10(low), math.log10(high), d, dtype=F64)) @ q.T
-    mean = 0.5 * torch.randn(d, generator=torch.Generator().manual_seed(seed + 100), dtype=F64)
-    return mean[None], 0.5 * (covariance + covariance.T)[None]
-
-
-def laws() -> Iterator[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """(name, weights, means, covariances): one Gaussian, or components of one variance each."""
-    one = torch.ones(1, dtype=F64)
-    yield "gauss2", one, *rotated(2, 0.01, 2.0, 1)
-    yield "gauss64", one, *rotated(64, 0.01, 4.0, 3)
-    draw = torch.Generator().manual_seed(7)
-    places = torch.arange(-2, 3, dtype=F64) * 0.7
-    weights = 1 + 2 * torch.rand(25, generator=draw, dtype=F64)
-    yield (
-        "gmm2",
-        weights,
-        torch.cartesian_prod(places, places),
-        (0.05 + 0.05 * torch.rand(25, generator=draw, dtype=F64)) ** 2,
-    )
-    draw = torch.Generator().manual_seed(8)
-    weights = 1 + 2 * torch.rand(40, generator=draw, dtype=F64)
-    means = 0.9 * torch.randn(40, 16, generator=draw, dtype=F64)
-    yield "gmm16", weights, means, (0.1 + 0.3 * torch.rand(40, generator=draw, dtype=F64)) ** 2
-    draw = torch.Generator().manual_seed(99)
-    turn = torch.arange(8, dtype=F64) * (math.pi / 4)
-    yield (
-        "ring",
-        torch.ones(8, dtype=F64),
-        2 * torch.stack([turn.cos(), turn.sin()], 1),
-        torch.full((8,), 0.02, dtype=F64),
-    )
-    factor = 0.3 * torch.randn(6, 8, 8, generator=draw, dtype=F64)
-    covariances = factor @ factor.mT + 0.01 * torch.eye(8, dtype=F64)
-    weights = 0.5 + torch.rand(6, generator=draw, dtype=F64)
-    yield "aniso8", weights, 1 + 1.5 * torch.randn(6, 8, generator=draw, dtype=F64), covariances
-    means = 0.4 * torch.randn(10, 32, generator=draw, dtype=F64)
-    yield "narrow32", torch.ones(10, dtype=F64), means, (0.02 + 0.2 * torch.rand(10, generator=draw, dtype=F64)) ** 2
-    yield "gauss8", one, *rotated(8, 0.001, 1.0, 5)
-    turn = torch.linspace(0, math.pi, 30, dtype=F64)
-    means = torch.stack([1.5 * turn.cos(), turn.sin()], 1)
-    yield "arc2", 1 + torch.arange(30, dtype=F64) / 30, means, torch.full((30,), 0.04, dtype=F64) ** 2
-    yield "gauss16", one, *rotated(16, 0.005, 3.0, 11)
-    draw = torch.Generator().manual_seed(123)
-    factor = 0.4 * torch.randn(12, 4, 4, generator=draw, dtype=F64)
-    covariances = factor @ factor.mT + 0.003 * torch.eye(4, dtype=F64)
-    yield "aniso4", torch.ones(12, dtype=F64), 2 * torch.randn(12, 4, generator=draw, dtype=F64), covariances
-    means = torch.randn(20, 128, generator=draw, dtype=F64)
-    yield "far128", 0.3 + torch.rand(20, generator=draw, dtype=F64), means, torch.full((20,), 0.15, dtype=F64) ** 2
-
-
-def targets(chosen: set[str]) -> Iterator[Target]:
-    """The targets by name, as models of EDM's process that knows the data's mean and deviation."""
-    for name, counts, means, covariances in laws():
-        if name not in chosen:
-            continue
-        weights = counts / counts.sum()
-        d = means.shape[1]
-        mean = weights @ means
-        own = covariances.diagonal(dim1=1, dim2=2).mean(1) if covariances.ndim == 3 else covariances
-        variance = float(weights @ own + (weights @ (means - mean) ** 2).mean())
-        sde = sk.EDMSDE(t_min=LOW, t_max=HIGH).with_prior(mean, math.sqrt(variance))
-        model = sk.models.GaussianMixture(sde, weights, means, covariances)
-        start = HIGH * torch.randn(ROWS, d, generator=torch.Generator().manual_seed(4242), dtype=F64)
-        yield Target(name, model, start, flow(start, weights, means, covariances))
-
-
-def flow(x: torch.Tensor, weights: torch.Tensor, means: torch.Tensor, covariances: torch.Tensor) -> torch.Tensor:
-    """The ends of the probability flow dx / dlog(sigma) = x - D(x, sigma) from sigma = 80 to 0."""
-    if len(means) == 1:
-        values, axes = torch.linalg.eigh(covariances[0])
-        return means + ((x - means) @ axes * torch.sqrt(values / (values + HIGH**2))) @ axes.T
-    full = covariances.ndim == 3
-    values, axes = torch.linalg.eigh(covariances) if full else (covariances[:, None], None)
-
-    def denoised(x: torch.Tensor, sigma: float) -> torch.Tensor:
-        off = x[:, None] - means
-        if axes is not None:
-            off = torch.einsum("bki,kij->bkj", off, axes)
-        v = values + sigma**2
-        logs = weights.log() - 0.5 * (off**2 / v + v.log()).sum(-1)
-        share = torch.softmax(logs, 1)
-        kept = off * (values / v)
-        if axes is not None:
-            kept = torch.einsum("bkj,kij->bki", kept, axes)
-        return torch.einsum("bk,bki->bi", share, means + kept)
-
-    logs = torch.linspace(math.log(HIGH), math.log(1e-6), 1501, dtype=F64).tolist()
-    for u, v in itertools.pairwise(logs):
-        h, sigma = v - u, [math.exp(w) for w in (u, 0.5 * (u + v), v)]
-        k1 = x - denoised(x, sigma[0])
-        k2 = (x + 0.5 * h * k1) - denoised(x + 0.5 * h * k1, sigma[1])
-        k3 = (x + 0.5 * h * k2) - denoised(x + 0.5 * h * k2, sigma[1])
-        k4 = (x + h * k3) - denoised(x + h * k3, sigma[2])
-        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return x
 
 
 def ours(target: Target) -> dict[str, Run]:
@@ -175,7 +63,19 @@ def ours(target: Target) -> dict[str, Run]:
         *(S.DDIM(), S.Heun(), S.DPMSolver(2), S.DPMSolver(3), S.UniPC(2), S.UniPC(3), S.DEIS(3), S.LMS(4), S.PLMS(4)),
     ]
     runs = {f"{solver}, {name}": on(solver, grid) for solver in solvers for name, grid in grids.items()}
+    for solver in (S.Multistep(), S.Multistep(3, "x0", "angle"), S.UniPC(2)):
+        runs[f"{solver}, tuned"] = tuned(target, solver)
     return {"rule": lambda n: sk.sample(target.model, x_T=target.start, nfe=n), **runs}
+
+
+def tuned(target: Target, solver: sk.solvers.Solver) -> Run:
+    """A solver on a grid that was fitted to the target from other starts than those that are measured."""
+
+    def run(n: int) -> torch.Tensor:
+        grid = sk.tune_grid(target.model, solver, n, seed=1)
+        return sk.sample(target.model, x_T=target.start, solver=solver, grid=grid, steps=n)
+
+    return run
 
 
 def azula(target: Target, denoise: Denoise) -> dict[str, Run]:
@@ -308,6 +208,8 @@ def measure(target: Target, budgets: tuple[int, ...]) -> Iterator[dict[str, Any]
     for library, runs in libraries.items():
         for name, run in runs.items():
             for n in budgets:
+                if name.endswith("tuned") and n > TUNED:
+                    continue
                 calls = 0
                 about = {"target": target.name, "library": library, "sampler": name, "nfe": n}
                 try:
@@ -342,9 +244,14 @@ def is_rule(row: Row) -> bool:
     return row["sampler"] == "rule"
 
 
+def is_tuned(row: Row) -> bool:
+    """Whether its grid was fitted to the target."""
+    return bool(row["sampler"].endswith("tuned"))
+
+
 def is_ours(row: Row) -> bool:
-    """Whether it is of this package."""
-    return row["library"] == "sdekit"
+    """Whether it is of this package, on a grid that knows no target."""
+    return row["library"] == "sdekit" and not is_tuned(row)
 
 
 def is_peer(row: Row) -> bool:
@@ -356,7 +263,8 @@ def cells(rows: list[Row]) -> list[Row]:
     """The best setting of each library for a target and budget, and the rule."""
     asked = dict.fromkeys((r["target"], r["nfe"]) for r in rows)
     libraries = dict.fromkeys(r["library"] for r in rows)
-    kinds = [is_rule, *(lambda r, name=name: r["library"] == name for name in libraries)]
+    kinds = [is_rule, is_tuned, is_ours]
+    kinds += [lambda r, name=name: r["library"] == name for name in libraries if name != "sdekit"]
     found = (best(rows, target, n, of) for target, n in asked for of in kinds)
     return [row for row in found if row]
 
@@ -378,23 +286,22 @@ def tables(result: dict[str, Any]) -> str:
     ):
         if not chosen:
             continue
-        head = " | ".join(f"{n}: rule, best of ours, best peer" for n in chosen)
+        head = " | ".join(f"{n}: rule, best of ours, tuned, best peer" for n in chosen)
         lines += [
-            f"| {title}, NFE | {head} | rule / best peer | best of ours / best peer |",
-            "|---" * (len(chosen) + 3) + "|",
+            f"| {title}, NFE | {head} | rule / best peer | best of ours / best peer | tuned / best peer |",
+            "|---" * (len(chosen) + 4) + "|",
         ]
         for n in budgets:
             cells, ratios = [], []
             for name in chosen:
-                rule, own, peer = (best(rows, name, n, of) for of in (is_rule, is_ours, is_peer))
-                assert rule is not None
-                assert own is not None
-                peer_text = f"{peer['rms']:.1e} {peer['sampler']}" if peer else "-"
-                cells.append(f"{rule['rms']:.1e}, {own['rms']:.1e}, {peer_text}")
+                found = [best(rows, name, n, of) for of in (is_rule, is_ours, is_tuned, is_peer)]
+                cells.append(", ".join(f"{row['rms']:.1e}" if row else "-" for row in found))
+                peer = found[-1]
                 if peer:
-                    ratios.append((rule["rms"] / peer["rms"], own["rms"] / peer["rms"]))
-            means = [mean([r[i] for r in ratios]) for i in (0, 1)]
-            lines.append(f"| {n} | {' | '.join(cells)} | {means[0]} | {means[1]} |")
+                    cells[-1] += f" {peer['sampler']}"
+                    ratios.append([row["rms"] / peer["rms"] if row else math.nan for row in found[:3]])
+            means = [mean([r[i] for r in ratios if not math.isnan(r[i])]) for i in range(3)]
+            lines.append(f"| {n} | {' | '.join(cells)} | {' | '.join(means)} |")
         lines.append("")
     settings = ", ".join(f"{name} {count}" for name, count in result["settings"].items())
     lines += [
@@ -419,6 +326,7 @@ def picture(result: dict[str, Any], path: Path) -> None:
     styles = {"azula": "#e69f00", "diffusers": "#cc79a7", "k-diffusion": "#009e73"}
     for axis, name in zip(axes, names, strict=False):
         curves = [("sdekit, nfe=N", "#0072b2", "-", is_rule), ("sdekit, best", "#56b4e9", "--", is_ours)]
+        curves += [("sdekit, tuned grid", "#0072b2", ":", is_tuned)]
         curves += [(f"{lib}, best", styles[lib], "-", lambda r, lib=lib: r["library"] == lib) for lib in libraries]
         for label, colour, line, of in curves:
             found = [(n, row["rms"]) for n in budgets if (row := best(rows, name, n, of))]
