@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _peers import k_diffusion_sampling, versions
-from _targets import F64, HELD_OUT, HIGH, LOW, Target, laws, targets
+from _peers import Denoise, Run, azula, diffusers, k_diffusion, versions
+from _targets import HELD_OUT, HIGH, LOW, Target, laws, targets
 
 import sdekit as sk
 
@@ -35,8 +35,6 @@ TUNED = 20
 """The largest budget for which grids are fitted to the target, by ``sk.tune_grid``."""
 S = sk.solvers
 
-Denoise = Callable[[torch.Tensor, float], torch.Tensor]
-Run = Callable[[int], torch.Tensor]
 Row = dict[str, Any]
 
 
@@ -78,114 +76,40 @@ def tuned(target: Target, solver: sk.solvers.Solver) -> Run:
     return run
 
 
-def azula(target: Target, denoise: Denoise) -> dict[str, Run]:
-    """azula's multistep samplers in its flow time, and in log(sigma)."""
-    from azula import sample
-    from azula.denoise import Denoiser, DiracPosterior
-    from azula.noise import RectifiedSchedule, VESchedule
-
-    class Exact(Denoiser):
-        def __init__(self, schedule: Any):
-            super().__init__()
-            self.schedule = schedule
-
-        def forward(self, x_t: torch.Tensor, t: torch.Tensor, **kwargs: object) -> Any:
-            alpha, sigma = (float(v) for v in self.schedule(t.double()))
-            return DiracPosterior(mean=denoise(x_t / alpha, sigma / alpha))
-
-    flow_time = {"start": HIGH / (1 + HIGH), "stop": 0.0}
-    times = {
-        "flow time": (RectifiedSchedule(), flow_time, 1 / (1 + HIGH)),
-        "flow time to 0.002": (RectifiedSchedule(), {**flow_time, "stop": LOW / (1 + LOW)}, 1 / (1 + HIGH)),
-        "log sigma to 0.002": (VESchedule(LOW, HIGH), {}, 1.0),
-        "log sigma to 0.02": (VESchedule(0.02, HIGH), {}, 1.0),
-    }
-    runs = {}
-    for kind, orders in (("vAB", (2, 3)), ("xEAB", (2, 3)), ("zEAB", (2, 3)), ("zAB", (2, 3)), ("REAB", (2, 3))):
-        for order in orders:
-            for name, (schedule, ends, scale) in times.items():
-                if name == "flow time" and kind != "vAB":
-                    continue
-
-                def run(n: int, kind=kind, order=order, schedule=schedule, ends=ends, scale=scale) -> torch.Tensor:
-                    sampler = getattr(sample, f"{kind}Sampler")
-                    made = sampler(Exact(schedule), order=order, steps=n, silent=True, dtype=F64, **ends)
-                    return made(target.start * scale)
-
-                runs[f"azula {kind}{order}, {name}"] = run
-    return runs
-
-
-def diffusers(target: Target, denoise: Denoise) -> dict[str, Run]:
-    """diffusers' schedulers on a table of 1000 levels whose sigma / alpha is log-uniform from 0.002 to 80."""
-    import diffusers as library
-
-    library.logging.set_verbosity_error()
-
-    noise = torch.exp(torch.linspace(math.log(LOW), math.log(HIGH), 1000, dtype=F64))
-    bar = 1 / (1 + noise**2)
-    betas = (1 - bar / torch.cat([torch.ones(1, dtype=F64), bar[:-1]])).tolist()
-    spacings: dict[str, dict[str, Any]] = {
-        "linspace": {},
-        "karras": {"use_karras_sigmas": True},
-        "exponential": {"use_exponential_sigmas": True},
-    }
-    kinds: dict[str, tuple[str, dict[str, Any]]] = {
-        "DPM++(2M)": ("DPMSolverMultistepScheduler", {"solver_order": 2}),
-        "DPM++(3M)": ("DPMSolverMultistepScheduler", {"solver_order": 3}),
-        "DPM++(3S)": ("DPMSolverSinglestepScheduler", {"solver_order": 3}),
-        "UniPC2": ("UniPCMultistepScheduler", {"solver_order": 2}),
-        "UniPC3": ("UniPCMultistepScheduler", {"solver_order": 3}),
-        "DEIS3": ("DEISMultistepScheduler", {"solver_order": 3}),
-        "LMS": ("LMSDiscreteScheduler", {}),
-        "Euler": ("EulerDiscreteScheduler", {}),
-    }
-    runs = {}
-    for kind, (scheduler, settings) in kinds.items():
-        for spacing, chosen in spacings.items():
-
-            def run(n: int, scheduler=scheduler, settings={**settings, **chosen}) -> torch.Tensor:  # noqa: B006
-                made = getattr(library, scheduler)(trained_betas=betas, prediction_type="sample", **settings)
-                made.set_timesteps(n)
-                variance_kept = "init_noise_sigma" not in vars(made) or float(made.init_noise_sigma) == 1.0
-                x = target.start / math.sqrt(1 + HIGH**2) if variance_kept else target.start
-                for i, t in enumerate(made.timesteps):
-                    sigma = float(made.sigmas[i])
-                    y = x * math.sqrt(1 + sigma**2) if variance_kept else x
-                    if not variance_kept:
-                        made.scale_model_input(x, t)
-                    x = made.step(denoise(y, sigma), t, x).prev_sample
-                return x
-
-            runs[f"diffusers {kind}, {spacing}"] = run
-    return runs
-
-
-def k_diffusion(target: Target, denoise: Denoise) -> dict[str, Run]:
-    """k-diffusion's samplers on its own grids; its sampling module alone is imported."""
-    sampling = k_diffusion_sampling()
-    grids = {
-        f"{name} to {low:g}": partial(grid, sigma_min=low, sigma_max=HIGH)
-        for name, grid in (("karras", sampling.get_sigmas_karras), ("exponential", sampling.get_sigmas_exponential))
-        for low in (LOW, 0.02)
-    }
-    kinds = {
-        "Euler": (sampling.sample_euler, 1),
-        "Heun": (sampling.sample_heun, 2),
-        "DPM-2": (sampling.sample_dpm_2, 2),
-        "LMS": (sampling.sample_lms, 1),
-        "DPM++(2M)": (sampling.sample_dpmpp_2m, 1),
-    }
-    runs = {}
-    for kind, (function, cost) in kinds.items():
-        for name, grid in grids.items():
-
-            def run(n: int, function=function, cost=cost, grid=grid) -> torch.Tensor:
-                sigmas = grid((n - 1) // cost + 1).double()
-                return function(lambda x, sigma: denoise(x, float(sigma[0])), target.start, sigmas, disable=True)
-
-            runs[f"k-diffusion {kind}, {name}"] = run
-    return runs
+PEERS: dict[str, Callable[[torch.Tensor, Denoise], dict[str, Run]]] = {
+    "azula": partial(
+        azula,
+        kinds={
+            f"{kind}{order}": (kind, {"order": order})
+            for kind in ("vAB", "xEAB", "zEAB", "zAB", "REAB")
+            for order in (2, 3)
+        },
+    ),
+    "diffusers": partial(
+        diffusers,
+        kinds={
+            "DPM++(2M)": ("DPMSolverMultistepScheduler", {"solver_order": 2}),
+            "DPM++(3M)": ("DPMSolverMultistepScheduler", {"solver_order": 3}),
+            "DPM++(3S)": ("DPMSolverSinglestepScheduler", {"solver_order": 3}),
+            "UniPC2": ("UniPCMultistepScheduler", {"solver_order": 2}),
+            "UniPC3": ("UniPCMultistepScheduler", {"solver_order": 3}),
+            "DEIS3": ("DEISMultistepScheduler", {"solver_order": 3}),
+            "LMS": ("LMSDiscreteScheduler", {}),
+            "Euler": ("EulerDiscreteScheduler", {}),
+        },
+    ),
+    "k-diffusion": partial(
+        k_diffusion,
+        kinds={
+            "Euler": ("sample_euler", 1, {}),
+            "Heun": ("sample_heun", 2, {}),
+            "DPM-2": ("sample_dpm_2", 2, {}),
+            "LMS": ("sample_lms", 1, {}),
+            "DPM++(2M)": ("sample_dpmpp_2m", 1, {}),
+        },
+    ),
+}
+"""The peers' deterministic samplers."""
 
 
 def measure(target: Target, budgets: tuple[int, ...]) -> Iterator[dict[str, Any]]:
@@ -200,11 +124,11 @@ def measure(target: Target, budgets: tuple[int, ...]) -> Iterator[dict[str, Any]
         return target.model(y.double(), min(sigma, HIGH)).x0.to(y.dtype)
 
     libraries: dict[str, dict[str, Run]] = {"sdekit": ours(target)}
-    for peer in (azula, diffusers, k_diffusion):
+    for name, peer in PEERS.items():
         try:
-            libraries[peer.__name__.replace("_", "-")] = peer(target, denoise)
+            libraries[name] = peer(target.start, denoise)
         except ImportError as error:
-            print(f"{peer.__name__}: left out ({error})", file=sys.stderr)
+            print(f"{name}: left out ({error})", file=sys.stderr)
     for library, runs in libraries.items():
         for name, run in runs.items():
             for n in budgets:

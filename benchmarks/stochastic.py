@@ -1,0 +1,284 @@
+"""The law of what samplers that draw noise give, for network evaluations spent: ours and the peers', on exact models.
+
+    python benchmarks/stochastic.py [--quick] [--out DIR]
+
+Figures: the energy distance to exact draws and, on Gaussian targets, the Wasserstein distance of the samples' moments
+to the law's own. Every setting, a sampler on a grid, is run once on 1,500 starts; the best of each library in each cell
+is then run anew on 3 times 2,500 others, and that is what counts: no library gains by the luck of having more settings.
+Intervals are 95 % bootstrap intervals over all three; "floor" is two deviations above the mean of as many exact samples.
+All start from the same draws; each library draws its own noise on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from _peers import Denoise, Run, azula, diffusers, k_diffusion, versions
+from _targets import F64, HELD_OUT, HIGH, LOW, Target, targets
+
+import sdekit as sk
+
+BUDGETS = (5, 10, 20, 50)
+CHOOSING, MEASURING, ROUNDS = 1_500, 2_500, 3
+TARGETS = ("gauss2", "gauss64", "gmm2", "gmm16", *HELD_OUT)
+S = sk.solvers
+Row = dict[str, Any]
+
+PEERS: dict[str, Callable[[torch.Tensor, Denoise], dict[str, Run]]] = {
+    "azula": partial(
+        azula,
+        kinds={
+            "DDPM": ("DDPM", {}),
+            "Ito": ("Ito", {}),
+            "Ito, eta 0.5": ("Ito", {"eta": 0.5}),
+            "DDIM, eta 0.5": ("DDIM", {"eta": 0.5}),
+        },
+    ),
+    "diffusers": partial(
+        diffusers,
+        kinds={
+            "SDE-DPM++(1)": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 1}),
+            "SDE-DPM++(2M)": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_order": 2}),
+            "SDE-DPM++(2M), Heun": (
+                "DPMSolverMultistepScheduler",
+                {"algorithm_type": "sde-dpmsolver++", "solver_order": 2, "solver_type": "heun"},
+            ),
+            "SA-Solver": ("SASolverScheduler", {"tau_func": lambda t: 1.0}),
+            "SA-Solver, its own tau": ("SASolverScheduler", {}),
+            "Euler ancestral": ("EulerAncestralDiscreteScheduler", {}),
+        },
+    ),
+    "k-diffusion": partial(
+        k_diffusion,
+        kinds={
+            "Euler ancestral": ("sample_euler_ancestral", 1, {}),
+            "DPM-2 ancestral": ("sample_dpm_2_ancestral", 2, {}),
+            "DPM++(2S) ancestral": ("sample_dpmpp_2s_ancestral", 2, {}),
+            "DPM++ SDE": ("sample_dpmpp_sde", 2, {}),
+            "DPM++(2M) SDE": ("sample_dpmpp_2m_sde", 1, {}),
+            "DPM++(2M) SDE, Heun": ("sample_dpmpp_2m_sde", 1, {"solver_type": "heun"}),
+            "DPM++(3M) SDE": ("sample_dpmpp_3m_sde", 1, {}),
+            "Euler, churn": ("sample_euler", 1, {"s_churn": 4.0}),
+            "Heun, churn": ("sample_heun", 2, {"s_churn": 4.0}),
+        },
+    ),
+}
+"""The peers' samplers that draw noise."""
+
+
+def ours(model: sk.models.GaussianMixture, start: torch.Tensor, seed: int) -> dict[str, Run]:
+    """Our samplers that draw noise, on our grids."""
+    std = model.sde.centre[1]
+
+    def ended(grid: Callable[..., torch.Tensor], end: float) -> Callable[..., torch.Tensor]:
+        part = sk.EDMSDE(t_min=end, t_max=HIGH)
+        return lambda sde, steps: grid(part, steps)
+
+    def angle(sde: sk.SDE, steps: int) -> torch.Tensor:
+        return sk.grids.angle(sde, steps, end=std / (5 * steps + 5))
+
+    grids: dict[str, Any] = {"angle to std/5N": angle}
+    for end in (LOW, 0.02):
+        for name, grid in (("log_snr", sk.grids.log_snr), ("karras", sk.grids.karras)):
+            grids[f"{name} to {end:g}"] = ended(grid, end)
+    solvers: list[sk.solvers.Solver] = [
+        S.Ancestral(),
+        S.DDIM(0.5),
+        S.EulerMaruyama(),
+        S.ReverseDiffusion(),
+        S.DPMSolverSDE(2),
+        S.DPMSolverSDE(3),
+        S.DPMSolverSDE(2, variant="heun"),
+        S.DPMSolverSDE(3, eta=0.5),
+        S.SASolver(),
+        S.SASolver(tau=0.5),
+        S.SASolver(few_steps=False),
+        S.SEEDS(2),
+        S.SEEDS(3),
+    ]
+
+    def run(solver: sk.solvers.Solver, grid: Any) -> Run:
+        return lambda n: sk.sample(model, x_T=start, solver=solver, grid=grid, nfe=n, seed=seed)
+
+    return {f"{solver}, {name}": run(solver, grid) for solver in solvers for name, grid in grids.items()}
+
+
+class Law(NamedTuple):
+    """What samples are held against: exact draws, and on a Gaussian its moments."""
+
+    energy: sk.metrics.EnergyDistance
+    moments: sk.metrics.GaussianWasserstein | None
+    pool: torch.Tensor
+
+    @property
+    def distances(self) -> list[tuple[str, sk.metrics.Distance]]:
+        """By name."""
+        found: list[tuple[str, sk.metrics.Distance]] = [("energy", self.energy)]
+        return found if self.moments is None else [*found, ("W2", self.moments)]
+
+
+def law(target: Target) -> Law:
+    """The target's law."""
+    draws = target.model.sample(4 * MEASURING, sk.Noise((7, 1)))
+    gaussian = len(target.model.weights) == 1
+    moments = sk.metrics.GaussianWasserstein(*sk.comparison.oracles.moments(target.model)) if gaussian else None
+    return Law(sk.metrics.EnergyDistance(draws[: 2 * MEASURING]), moments, draws[2 * MEASURING :])
+
+
+def libraries(target: Target, n: int, seed: int) -> dict[str, tuple[dict[str, Run], list[int]]]:
+    """The runs of each library from n starts of a seed, and how often the model was asked."""
+    calls = [0]
+
+    def denoise(y: torch.Tensor, sigma: float) -> torch.Tensor:
+        calls[0] += 1
+        if sigma < LOW:  # a peer may ask at 0, where the model is the identity to first order
+            return y
+        return target.model(y.double(), min(sigma, HIGH)).x0.to(y.dtype)
+
+    d = target.start.shape[1]
+    start = HIGH * torch.randn(n, d, generator=torch.Generator().manual_seed(4242 + seed), dtype=F64)
+    found = {"sdekit": (ours(target.model, start, seed), [0])}
+    for name, peer in PEERS.items():
+        try:
+            found[name] = peer(start, denoise), calls
+        except ImportError as error:
+            print(f"{name}: left out ({error})", file=sys.stderr)
+    return found
+
+
+def asked(run: Run, calls: list[int], n: int, seed: int) -> torch.Tensor | None:
+    """A run's samples; None where it fails, or costs more than the budget."""
+    calls[0] = 0
+    torch.manual_seed(seed)  # peers draw from the global generator
+    try:
+        x = run(n)
+    except (ValueError, RuntimeError, IndexError, AssertionError, ZeroDivisionError, TypeError):
+        return None
+    return x.double() if calls[0] <= n and bool(torch.isfinite(x).all()) else None
+
+
+def measure(target: Target, budgets: tuple[int, ...]) -> Iterator[Row]:
+    """One row a library, budget and figure: of the setting that was best beforehand."""
+    goal = law(target)
+    choosing = libraries(target, CHOOSING, 0)
+    fresh = [libraries(target, MEASURING, 1 + k) for k in range(ROUNDS)]
+    floors = {name: d.floor(goal.pool, MEASURING, repeats=40, seed=3) for name, d in goal.distances}
+    for library, (runs, calls) in choosing.items():
+        for n in budgets:
+            tried = {name: asked(run, calls, n, 0) for name, run in runs.items()}
+            for figure, distance in goal.distances:
+                values = {name: float(distance(x)) for name, x in tried.items() if x is not None}
+                if not values:
+                    continue
+                chosen = min(values, key=lambda name: values[name])
+                again = [asked(of[library][0][chosen], of[library][1], n, 1 + k) for k, of in enumerate(fresh)]
+                x = torch.cat([part for part in again if part is not None])
+                found = distance.interval(x, repeats=100, seed=4)
+                yield {
+                    "target": target.name,
+                    "figure": figure,
+                    "nfe": n,
+                    "library": library,
+                    "sampler": chosen,
+                    "value": found.value,
+                    "low": found.low,
+                    "high": found.high,
+                    "floor": floors[figure].mean + 2 * floors[figure].std / math.sqrt(ROUNDS),
+                    "settings": len(values),
+                }
+
+
+def tables(rows: list[Row], made: str) -> str:
+    """The figures as the documentation shows them."""
+    lines = []
+    names = list(dict.fromkeys(r["target"] for r in rows))
+    found = list(dict.fromkeys(r["library"] for r in rows))
+    for figure in dict.fromkeys(r["figure"] for r in rows):
+        lines += [
+            f"| {figure}, NFE | target | {' | '.join(found)} | floor | ours / best peer |",
+            "|---" * (len(found) + 4) + "|",
+        ]
+        for n in sorted({r["nfe"] for r in rows}):
+            ratios = []
+            for name in names:
+                cell = {r["library"]: r for r in rows if (r["target"], r["nfe"], r["figure"]) == (name, n, figure)}
+                if not cell:
+                    continue
+                texts = [shown(cell[library]) if library in cell else "-" for library in found]
+                peers = [r for library, r in cell.items() if library != "sdekit"]
+                ratio = "-"
+                if peers and "sdekit" in cell:
+                    floor = cell["sdekit"]["floor"]
+                    own, best = (max(v, floor) for v in (cell["sdekit"]["value"], min(r["value"] for r in peers)))
+                    ratios.append(own / best)
+                    ratio = f"{own / best:.2f}"
+                floor_text = f"{next(iter(cell.values()))['floor']:.1e}"
+                lines.append(f"| {n} | {name} | {' | '.join(texts)} | {floor_text} | {ratio} |")
+            if ratios:
+                mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+                lines.append(f"| {n} | geometric mean | {' | '.join('' for _ in found)} | | {mean:.2f} |")
+        lines.append("")
+    return "\n".join([*lines, made]) + "\n"
+
+
+def shown(row: Row) -> str:
+    """A value with its interval, and the sampler that has it."""
+    return f"{row['value']:.1e} ({row['low']:.1e} to {row['high']:.1e}) {row['sampler']}"
+
+
+def picture(rows: list[Row], path: Path) -> None:
+    """The energy distance over evaluations, a panel a target: each library's best, beside the floor."""
+    panels = []
+    for name in dict.fromkeys(r["target"] for r in rows):
+        chosen = [r for r in rows if r["target"] == name and r["figure"] == "energy"]
+        curves: dict[str, list[tuple[float, float, float, float]]] = {}
+        for r in chosen:
+            curves.setdefault(r["library"], []).append((float(r["nfe"]), r["value"], r["low"], r["high"]))
+        panels.append(sk.plots.Tradeoff(name, "network evaluations", curves, floor=chosen[0]["floor"]))
+    sk.plots.save(sk.plots.tradeoffs(panels, columns=min(4, len(panels))), path)
+
+
+def main() -> None:
+    """Measures, prints the tables, and writes them with every row, as text, JSON, CSV and a picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one target, two budgets, few samples: shows that it runs")
+    parser.add_argument("--out", type=Path, help="a folder for stochastic.json, .csv, .png and stochastic-tables.txt")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.quick:
+        global CHOOSING, MEASURING
+        CHOOSING, MEASURING = 200, 400
+    chosen = {"gauss2"} if options.quick else set(TARGETS)
+    budgets = (5, 10) if options.quick else BUDGETS
+    made_with = versions()
+    rows: list[Row] = []
+    with torch.no_grad():
+        for target in targets(chosen):
+            rows += measure(target, budgets)
+            print(f"{target.name}: done", file=sys.stderr, flush=True)
+    command = "python " + " ".join(["benchmarks/stochastic.py", *sys.argv[1:]])
+    made = ", ".join(f"{n} {v}" for n, v in made_with.items()) + f".  `{command}`"
+    print(tables(rows, made))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        result = {"command": command, "versions": made_with, "rows": rows}
+        (options.out / "stochastic.json").write_text(json.dumps(result, indent=1) + "\n")
+        (options.out / "stochastic-tables.txt").write_text(tables(rows, made))
+        with (options.out / "stochastic.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        picture(rows, options.out / "stochastic.png")
+
+
+if __name__ == "__main__":
+    main()
