@@ -5,7 +5,7 @@
 Figures: the energy distance to exact draws and, on Gaussian targets, the Wasserstein distance of the samples' moments
 to the law's own. Every setting, a sampler on a grid, is run once on 1,500 starts; the best of each library in each cell
 is then run anew on 3 times 2,500 others, and that is what counts: no library gains by the luck of having more settings.
-Intervals are 95 % bootstrap intervals over all three; "floor" is two deviations above the mean of as many exact samples.
+Intervals are 95 % bootstrap intervals over all three; "floor" is the mean of as many exact samples and two deviations.
 All start from the same draws; each library draws its own noise on the way.
 """
 
