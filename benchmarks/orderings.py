@@ -4,7 +4,7 @@
 
 Trains a small U-Net on scikit-learn's digits as DDPM (VP and sub-VP, continuous, and VP on DDPM's own table) and as
 NCSN (VE), and runs the samplers of each table. Figures: where the papers have FID, the energy distance of the samples
-to all digits, dequantised, with a 95 % bootstrap interval; and bits per dimension of held-out digits with their standard
+to all digits, dequantised, with a 95 % bootstrap interval; and bits per dimension of held-out digits, with the standard
 error. The last column says whether two are ordered as in the paper: "kept", "reversed", or "open" where the intervals
 overlap.
 

@@ -50,7 +50,9 @@ def ours(target: Target) -> dict[str, Run]:
         return lambda sde, steps: grid(part, steps)
 
     grids: dict[str, Any] = {
-        "angle to std/5N": lambda sde, steps: sk.grids.angle(sde, steps, end=std / (5 * steps + 5))
+        "angle to std/5N": lambda sde, steps: sk.grids.angle(
+            sde, steps, end=std / (5 * steps + 5), floor=0.05 + 20 / (steps + 1) ** 3
+        )
     }
     for end in (LOW, 0.02):
         for name, grid in (("log_snr", sk.grids.log_snr), ("karras", sk.grids.karras)):

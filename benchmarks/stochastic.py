@@ -84,7 +84,7 @@ def ours(model: sk.models.GaussianMixture, start: torch.Tensor, seed: int) -> di
         return lambda sde, steps: grid(part, steps)
 
     def angle(sde: sk.SDE, steps: int) -> torch.Tensor:
-        return sk.grids.angle(sde, steps, end=std / (5 * steps + 5))
+        return sk.grids.angle(sde, steps, end=std / (5 * steps + 5), floor=0.05 + 20 / (steps + 1) ** 3)
 
     grids: dict[str, Any] = {"angle to std/5N": angle}
     for end in (LOW, 0.02):

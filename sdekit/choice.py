@@ -31,8 +31,9 @@ def for_budget(
 
     One rule for every budget, N steps of one evaluation: ``Multistep(points=4, view="velocity", coordinate="angle")``
     on ``grids.angle``, from t_max to sigma / alpha = std / 5N and from there to the clean level, with std the data's
-    (``sde.with_prior``), else 1. On a process with no alpha and sigma, Euler-Maruyama on the uniform grid. A solver or
-    a grid that is given stays; a solver of several evaluations a step takes fewer steps.
+    (``sde.with_prior``), else 1. Its floor is 0.05 + 20 / N^3: the fewer the steps, the more evenly they lie. On a
+    process with no alpha and sigma, Euler-Maruyama on the uniform grid. A solver or a grid that is given stays; a
+    solver of several evaluations a step takes fewer steps.
 
     Raises InvalidArgument where nfe is less than a run of one step costs, and UnsupportedCombination for a solver that
     chooses its own evaluations.
@@ -57,7 +58,7 @@ def for_budget(
         )
     if grid is None and isinstance(model.sde, GaussianSDE):
         end = model.sde.centre[1] / (5 * steps) if denoise else None
-        grid = partial(angle, end=end) if end is None or end > 0 else "log_snr"
+        grid = partial(angle, end=end, floor=0.05 + 20 / steps**3) if end is None or end > 0 else "log_snr"
     return solver, steps, "uniform" if grid is None else grid
 
 

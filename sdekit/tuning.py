@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from .errors import (
     sizes,
     whole,
 )
-from .grids import Grid, angle, karras, log_snr
+from .grids import karras, log_snr
 from .models.base import ScoreModel, check_model
 from .noise import Noise
 from .sampling import sample
@@ -145,18 +144,18 @@ def tune_grid(
     if solver.stochastic or solver.evaluations is None:
         raise UnsupportedCombination(f"tune_grid: solver must be deterministic, with steps of the grid, got {solver}")
     pilot = Pilot(model, solver, _shape(model, shape), seed)
-    begun = sorted(beginnings(model.sde, steps), key=pilot.fitted)
+    begun = sorted(beginnings(model, steps), key=pilot.fitted)
     found = [pilot.fit(levels, rounds) for levels in begun[:2]] if steps > 1 else []
     best = min([*found, *begun], key=pilot.held_out)
     return TunedGrid(tuple(best), repr(solver), pilot.held_out(best), min(map(pilot.held_out, begun)))
 
 
-def beginnings(sde: GaussianSDE, steps: int) -> list[list[float]]:
+def beginnings(model: ScoreModel, steps: int) -> list[list[float]]:
     """The log-SNRs of the grids that a fit begins at."""
-    std = sde.centre[1]
-    kinds: list[Grid] = [log_snr, karras]
-    if std > 0:
-        kinds.append(functools.partial(angle, end=std / (5 * steps)))
+    sde = model.sde
+    assert isinstance(sde, GaussianSDE)
+    rule = for_budget(model, steps * model.evaluations)[2]
+    kinds = dict.fromkeys([log_snr, karras, log_snr if isinstance(rule, str) else rule])
     return [sde.log_snr(kind(sde, steps - 1)).tolist() for kind in kinds]
 
 

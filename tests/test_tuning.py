@@ -47,7 +47,7 @@ def test_a_fitted_grid_is_better_than_those_it_began_at_on_rows_it_has_not_seen(
         return float((x - end).square().mean().sqrt())
 
     begun = [error(name) for name in ("log_snr", "karras")]
-    begun.append(error(lambda sde, n: sk.grids.angle(sde, n, end=1 / (5 * steps))))
+    begun.append(error(lambda sde, n: sk.grids.angle(sde, n, end=1 / (5 * steps), floor=0.05 + 20 / steps**3)))
     assert error(grid) < gain * min(begun)
     assert error(grid) == pytest.approx(grid.error, rel=0.5, abs=1e-4)
     assert grid.error < gain * grid.before
