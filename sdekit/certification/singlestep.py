@@ -1,4 +1,4 @@
-"""What solvers with evaluations within a step do to the eight Gaussians, in NumPy: references written from the papers."""
+"""What solvers that evaluate within a step do to the eight Gaussians, in NumPy: references written from the papers."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ class AncestralStep(GaussianSolver):
     def __post_init__(self) -> None:
         number("AncestralStep", "eta", self.eta, above=0.0, at_most=1.0)
         check_solver("AncestralStep", self.solver)
-        if not isinstance(self.solver, GaussianSolver) or self.solver.stochastic or isinstance(self.solver, LinearMultistep):
+        one_step = isinstance(self.solver, GaussianSolver) and not isinstance(self.solver, LinearMultistep)
+        if not one_step or self.solver.stochastic:
             raise InvalidArgument(
                 "AncestralStep: solver must draw nothing and remember nothing, such as DPMSolverSinglestep(), Heun() "
                 f"or DDIM(), got {self.solver}"

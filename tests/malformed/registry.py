@@ -397,13 +397,27 @@ GRIDS = [
         for grid, owner, kind in [
             (sk.grids.uniform, "uniform", v.process()),
             (sk.grids.quadratic, "quadratic", v.process()),
-            (sk.grids.log_snr, "log_snr", v.gaussian_process()),
+        ]
+    ),
+    *(
+        Entry(grid, lambda: {"sde": VP, "steps": 5}, {"sde": kind, "steps": COUNT, **settings})
+        for grid, kind, settings in [
+            (sk.grids.log_snr, v.gaussian_process(), {"rho": v.number(above=0.0)}),
+            (sk.grids.karras, v.gaussian_process(), {"rho": v.number(above=0.0)}),
+            (sk.grids.flow_shift, v.gaussian_process(), {"shift": v.number(above=0.0)}),
+            (sk.grids.beta, v.process(), {"a": v.number(above=0.0), "b": v.number(above=0.0)}),
+            (
+                sk.grids.vp,
+                v.gaussian_process(),
+                {"beta_min": v.number(at_least=0.0), "beta_max": v.number(above=0.0)},
+            ),
         ]
     ),
     Entry(
-        sk.grids.karras,
-        lambda: {"sde": VP, "steps": 5},
-        {"sde": v.gaussian_process(), "steps": COUNT, "rho": v.number(above=0.0)},
+        sk.grids.align_your_steps,
+        lambda: {"sde": sk.EDMSDE(), "steps": 5},
+        {"sde": v.gaussian_process(), "steps": COUNT, "of": v.choice()},
+        together={"a model of another range": ({"of": "svd"}, "sigma / alpha")},
     ),
     Entry(
         sk.grids.angle,
