@@ -34,6 +34,7 @@ EXTRA: Settings = {
     solvers.DPMSolver: [{"order": 1}, {"order": 3}],
     solvers.DPMSolverSinglestep: [{"order": 3}, {"order": 3, "view": "eps"}],
     solvers.Heun: [{"churn": 0.1, "churn_noise": 1.003}],
+    solvers.PLMS: [{"runge_kutta": True}],
     solvers.ProbabilityFlow: [{"method": ode.RK4()}, {"method": ode.RK4(), "coordinate": "angle"}],
     sdes.DiscreteVPSDE: [{"betas": tables.cosine(40, max_beta=0.9)}],
 }

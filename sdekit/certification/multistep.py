@@ -204,9 +204,19 @@ def _unified(
 
 @step.register
 def _plms(solver: PLMS, chain: Chain, i: int) -> None:
-    """Liu et al. 2022, eq. 11 and 12 (arXiv:2202.09778), on any alpha and sigma."""
+    """Liu et al. 2022, eq. 11 and 12 (arXiv:2202.09778), on any alpha and sigma, and the pseudo Runge-Kutta start."""
     (a, a_), (s, s_) = chain.alpha[i : i + 2], chain.sigma[i : i + 2]
     values = [*(chain.memory or []), chain.eps(a, s, chain.rows)][-solver.points :]
+    if solver.runge_kutta and len(values) < solver.points:
+        chain.visit(chain.rows / a)
+        x0, e1 = chain.x0(a, s, chain.rows), values[-1]
+        b, r = (float(v) for v in published.alpha_sigma(chain.sde, (chain.times[i] + chain.times[i + 1]) / 2))
+        e2 = chain.eps(b, r, chain.visit(b * x0 + r * e1))
+        e3 = chain.eps(b, r, chain.visit(b * x0 + r * e1 + (r - b * s / a) * (e2 - e1)))
+        e4 = chain.eps(a_, s_, chain.visit(a_ * x0 + s_ * e1 + (s_ - a_ * s / a) * (e3 - e1)))
+        chain.memory = values
+        chain.rows = a_ * x0 + s_ * e1 + (s_ - a_ * s / a) * (2 * (e2 - e1) + 2 * (e3 - e1) + e4 - e1) / 6
+        return
     e = values[::-1]
     mean = {
         1: lambda: e[0],

@@ -29,8 +29,8 @@ class Solver(ABC):
     """One step of sampling: ``step(model, state, s, noise)`` takes a state from its level t to a level s < t.
 
     ``order``: of convergence in the size of the steps, the weak order where ``stochastic``; None where the method has
-    none. ``evaluations``: of the network a step; None where the method chooses. The step to the clean level, alpha = 1
-    and sigma = 0, ends at the model's x0 and draws no noise.
+    none. ``evaluations``: of the network a step; None where the method chooses. First steps may cost more: ``cost``
+    counts them. The step to the clean level, alpha = 1 and sigma = 0, ends at the model's x0 and draws no noise.
 
     A solver holds its settings and nothing else: what a run remembers travels in the state.
     """
@@ -42,6 +42,10 @@ class Solver(ABC):
     @abstractmethod
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s."""
+
+    def cost(self, steps: int) -> int | None:
+        """Of the network in the first ``steps`` steps of a run; one to the clean level costs 1. None as above."""
+        return None if self.evaluations is None else steps * self.evaluations
 
     def error(self, state: State[Any]) -> Tensor | None:
         """The solver's own estimate of the error of each row of a state, (B,); None where it has none."""

@@ -468,10 +468,19 @@ SOLVERS = [
     Entry(s.Ancestral, NONE, {"variance": v.choice()}),
     Entry(s.DDIM, NONE, {"eta": v.number(at_least=0.0, at_most=1.0)}),
     Entry(s.DPMSolver, NONE, {"order": v.whole(1, 3), "view": v.choice()}),
+    Entry(s.DPMSolverSinglestep, NONE, {"order": v.whole(1, 3), "view": v.choice()}),
+    Entry(
+        s.AncestralStep,
+        NONE,
+        {
+            "solver": v.instance(s.DDIM, one_that_draws=s.Ancestral(), one_that_remembers=s.DPMSolver()),
+            "eta": v.number(above=0.0, at_most=1.0),
+        },
+    ),
     Entry(s.UniPC, NONE, {"order": v.whole(1, 3), "variant": v.choice()}),
     Entry(s.DEIS, NONE, {"points": v.whole(1, 4), "coordinate": v.choice()}),
     Entry(s.LMS, NONE, {"points": v.whole(1, 4)}),
-    Entry(s.PLMS, NONE, {"points": v.whole(1, 4)}),
+    Entry(s.PLMS, NONE, {"points": v.whole(1, 4), "runge_kutta": v.flag()}),
     Entry(s.Adams, NONE, {"points": v.whole(1, 4)}),
     Entry(
         s.Multistep,
