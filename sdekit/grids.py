@@ -134,7 +134,8 @@ def vp(sde: SDE, steps: int, beta_min: float = 0.1, beta_max: float = 20.0) -> T
     ends = process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64))
     first, last = solve_linear_beta(torch.nn.functional.softplus(-ends, threshold=700), low, low + rise)
     u = first + _fractions("vp", steps) * (last - first)
-    return _ended(sde, process.time_at(-torch.log(torch.expm1(low * u + 0.5 * rise * u * u))))
+    integral = low * u + 0.5 * rise * u * u
+    return _ended(sde, process.time_at(-integral - torch.log(-torch.expm1(-integral))))
 
 
 def beta(sde: SDE, steps: int, a: float = 0.6, b: float = 0.6) -> Tensor:

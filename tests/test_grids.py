@@ -158,7 +158,7 @@ def test_vp_visits_the_noise_levels_of_even_times_of_vp(sde, low, high):
 
 
 def test_vp_on_vp_is_the_uniform_grid():
-    for sde in (sk.VPSDE(), sk.VPSDE(beta_min=0.5, beta_max=12.0)):
+    for sde in (sk.VPSDE(), sk.VPSDE(beta_min=0.5, beta_max=12.0), sk.VPSDE(beta_max=2700.0)):
         t = grids.vp(sde, 30, sde.beta_min, sde.beta_max)
         torch.testing.assert_close(t, grids.uniform(sde, 30), rtol=1e-12, atol=1e-12)
 
