@@ -31,34 +31,36 @@ def _dpm_solver_singlestep(solver: DPMSolverSinglestep, chain: Chain, i: int) ->
     data = solver.view == "x0"
     q, q_ = math.log(s / a), math.log(s_ / a_)
     x0, eps = chain.x0(a, s, chain.rows), chain.eps(a, s, chain.rows)
+    start = x0 if data else eps
     nodes, weights = _rule()
 
-    def across(to: float, at: float = q, change: Array | None = None) -> Array:
-        """z where log n is ``to``: the view is constant, or its change since q is given at ``at``."""
+    def across(to: float, at: float = q, value: Array | None = None) -> Array:
+        """z where log n is ``to``: the view is constant, or has a value at ``at``; its terms count for the scale."""
         n = math.exp(to)
         z: Array = x0 / n + eps if data else x0 + n * eps
-        if change is None:
+        if value is None:
             return z
         where = q + (to - q) / 2 * (1 + nodes)
         measure = (to - q) / 2 * weights * (-np.exp(-where) if data else np.exp(where))
         line = np.ones_like(where) if solver.order == 2 else (where - q) / (at - q)
-        return z + chain.visit((measure @ line) * change)
+        weight = float(measure @ line)
+        return z + (chain.visit(weight * value) - chain.visit(weight * start))
 
-    def change(at: float, z: Array) -> Array:
-        """By how much the view where log n is ``at`` differs from that at q."""
+    def view(at: float, z: Array) -> Array:
+        """The view where log n is ``at``."""
         n = math.exp(at)
         scale = published.alpha_where(chain.sde, n)
         there = chain.visit(z * scale * (n if data else 1.0))
-        return chain.x0(scale, scale * n, there) - x0 if data else chain.eps(scale, scale * n, there) - eps
+        return (chain.x0 if data else chain.eps)(scale, scale * n, there)
 
     if solver.order == 1:
         end = across(q_)
     elif solver.order == 2:
         middle = (q + q_) / 2
-        end = across(q_, middle, change(middle, across(middle)))
+        end = across(q_, middle, view(middle, across(middle)))
     else:
         third, far = q + (q_ - q) / 3, q + 2 * (q_ - q) / 3
-        end = across(q_, far, change(far, across(far, third, change(third, across(third)))))
+        end = across(q_, far, view(far, across(far, third, view(third, across(third)))))
     chain.rows = end * (s_ if data else a_)
 
 
