@@ -48,9 +48,15 @@ def for_budget(
         raise UnsupportedCombination(
             f"sample: nfe must be left out for {solver}, which chooses its own evaluations; give it a tolerance"
         )
-    steps = (calls - 1) // cost + 1 if denoise else calls // cost
+    full = calls - denoise  # the step to the clean level costs one
+    steps = full // cost
+    while steps and (solver.cost(steps) or 0) > full:
+        steps -= 1
+    steps += denoise
     if steps < 1:
-        raise InvalidArgument(f"sample: nfe must be at least {cost * model.evaluations} for {solver}, got nfe={nfe}")
+        raise InvalidArgument(
+            f"sample: nfe must be at least {(solver.cost(1) or 1) * model.evaluations} for {solver}, got nfe={nfe}"
+        )
     if grid is not None and not (isinstance(grid, str) or callable(grid)):
         raise InvalidArgument(
             "sample: grid must be a name or a function (sde, steps) -> times where nfe is given, "

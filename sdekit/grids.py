@@ -20,6 +20,7 @@ from .sdes.base import EDGE, SDE, Level
 from .sdes.gaussian import GaussianSDE
 from .sdes.table import table
 from .sdes.tables import SPACINGS, spaced
+from .sdes.vp import solve_linear_beta
 
 Grid: TypeAlias = Callable[[SDE, int], Tensor]
 
@@ -36,15 +37,17 @@ def uniform(sde: SDE, steps: int) -> Tensor:
     return _ended(sde, (sde.t_max * (n - i) + sde.t_min * i) / max(n, 1))
 
 
-def log_snr(sde: SDE, steps: int) -> Tensor:
+def log_snr(sde: SDE, steps: int, rho: float = 1.0) -> Tensor:
     """Times at which log(alpha^2 / sigma^2) is evenly spaced from its value at t_max to that at t_min.
 
-    (Lu et al. 2022, section 3.2 and appendix D.4, arXiv:2206.00927.)  Raises UnsupportedCombination for a process
-    with no alpha and sigma.
+    (Lu et al. 2022, section 3.2 and appendix D.4, arXiv:2206.00927.)  It is k-diffusion's "exponential"; with another
+    ``rho`` the rest of the way is (1 - i / steps)^rho of it, its "polyexponential". Raises UnsupportedCombination for
+    a process with no alpha and sigma.
     """
     process = _gaussian("log_snr", sde)
-    ends = process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64))
-    return _ended(sde, process.time_at(ends[0] + _fractions("log_snr", steps) * (ends[1] - ends[0])))
+    rho = number("log_snr", "rho", rho, above=0.0)
+    first, last = process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64))
+    return _ended(sde, process.time_at(last + (1.0 - _fractions("log_snr", steps)) ** rho * (first - last)))
 
 
 def karras(sde: SDE, steps: int, rho: float = 7.0) -> Tensor:
@@ -118,12 +121,93 @@ def angle(
     return _ended(sde, times) if whole_way else times
 
 
+def vp(sde: SDE, steps: int, beta_min: float = 0.1, beta_max: float = 20.0) -> Tensor:
+    """Times whose sigma / alpha is VP's at evenly spaced times of VP: on VPSDE itself the uniform grid.
+
+    1 + (sigma / alpha)^2 = exp(beta_min u + (beta_max - beta_min) u^2 / 2), u evenly spaced.  (Karras et al. 2022,
+    table 1, arXiv:2206.00364; k-diffusion's ``get_sigmas_vp``.)  Raises UnsupportedCombination for a process with no
+    alpha and sigma.
+    """
+    process = _gaussian("vp", sde)
+    low = number("vp", "beta_min", beta_min, at_least=0.0)
+    rise = number("vp", "beta_max", beta_max, above=0.0, at_least=low) - low
+    ends = process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64))
+    first, last = solve_linear_beta(torch.nn.functional.softplus(-ends, threshold=700), low, low + rise)
+    u = first + _fractions("vp", steps) * (last - first)
+    integral = low * u + 0.5 * rise * u * u
+    return _ended(sde, process.time_at(-integral - torch.log(-torch.expm1(-integral))))
+
+
+def beta(sde: SDE, steps: int, a: float = 0.6, b: float = 0.6) -> Tensor:
+    """Times at evenly spaced quantiles of the Beta(a, b) distribution on [t_min, t_max]: denser at both ends.
+
+    (Lee et al. 2024, arXiv:2407.12173.)  By SciPy. diffusers' ``use_beta_sigmas`` spaces sigma so, in place of t.
+    """
+    from scipy.special import betaincinv
+
+    _process("beta", sde)
+    a, b = number("beta", "a", a, above=0.0), number("beta", "b", b, above=0.0)
+    rest = torch.from_numpy(betaincinv(a, b, (1.0 - _fractions("beta", steps)).numpy()))
+    return _ended(sde, sde.t_min + (sde.t_max - sde.t_min) * rest)
+
+
+def flow_shift(sde: SDE, steps: int, shift: float = 3.0) -> Tensor:
+    """Times t' = shift t / (1 + (shift - 1) t) of flow matching, t evenly spaced: sigma / alpha is ``shift`` times t's.
+
+    On any process n = sigma / alpha takes the place of t' / (1 - t'), so that n / (n + shift) is evenly spaced from its
+    value at t_max to that at t_min; with shift = 1 on FlowSDE it is the uniform grid.  (Esser et al. 2024, eq. 23,
+    arXiv:2403.03206.)  Raises UnsupportedCombination for a process with no alpha and sigma.
+    """
+    process = _gaussian("flow_shift", sde)
+    move = 2 * math.log(number("flow_shift", "shift", shift, above=0.0))
+    ends = torch.sigmoid(-0.5 * (process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)) + move))
+    t = ends[0] + _fractions("flow_shift", steps) * (ends[1] - ends[0])
+    return _ended(sde, process.time_at(-2 * torch.logit(t) - move))
+
+
+ALIGNED = {
+    "sd15": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
+    "sdxl": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
+    "svd": (700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002),
+}
+"""sigma / alpha at the eleven levels of ten steps, by model."""
+
+
+def align_your_steps(sde: SDE, steps: int, of: str = "sd15") -> Tensor:
+    """Times at the levels published for one model: Stable Diffusion 1.5, "sdxl", or Stable Video Diffusion, "svd".
+
+    Eleven values of sigma / alpha are ten steps; other counts by straight lines through their logarithms.  (Sabour et
+    al. 2024, arXiv:2404.14507, and its page of quick starts.)  Raises UnsupportedCombination for a process with no
+    alpha and sigma, and for one whose range does not hold the values: they are the model's own.
+    """
+    process = _gaussian("align_your_steps", sde)
+    known = torch.tensor(ALIGNED[one_of("align_your_steps", "of", of, ALIGNED)], dtype=torch.float64).log()
+    ends = -0.5 * process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64))
+    if known[0] > ends[0] + ROUNDED or known[-1] < ends[1] - ROUNDED:
+        low, high = ends.exp().flip(0).tolist()
+        raise UnsupportedCombination(
+            f"grid: align_your_steps of {of!r} needs sigma / alpha from {ALIGNED[of][-1]:g} to {ALIGNED[of][0]:g}, "
+            f"got {type(sde).__name__} with {low:.4g} to {high:.4g}"
+        )
+    known = known.clamp(ends[1], ends[0])
+    place = _fractions("align_your_steps", steps) * (len(known) - 1)
+    left = place.floor().clamp(max=len(known) - 2)
+    k = left.long()
+    return process.time_at(-2 * torch.lerp(known[k], known[k + 1], place - left))
+
+
+ROUNDED = 0.01
+"""What the ends of a published table may lie outside of a process's range, in log(sigma / alpha)."""
+
 NAMES: dict[str, Grid] = {
     "uniform": uniform,
     "log_snr": log_snr,
     "karras": karras,
     "quadratic": quadratic,
     "angle": angle,
+    "vp": vp,
+    "beta": beta,
+    "flow_shift": flow_shift,
 }
 """Grids of any process, from t_max to t_min."""
 

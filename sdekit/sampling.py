@@ -173,8 +173,8 @@ def sample(
     ``shape``: (B, *event); or ``x_T``, given starts of that shape at the grid's first time.
     ``solver``: DPMSolver(2) on a Gaussian process, EulerMaruyama() on any other, unless given.
     ``steps``: intervals of the grid, the one to the clean level among them: 50, or 2 for an adaptive method, unless
-    given. ``grid``: a name (``"log_snr"``, ``"karras"``, ``"uniform"``, ``"quadratic"``; on a table ``"linspace"``,
-    ``"leading"``, ``"trailing"``, ``"quadratic_leading"``, too), a function (sde, steps) -> times, or times.
+    given. ``grid``: a name of ``grids.NAMES``, such as ``"log_snr"``, ``"karras"`` or ``"uniform"``, or, on a table,
+    of ``grids.TABLE_NAMES``, such as ``"leading"``; a function (sde, steps) -> times; or times.
     ``nfe``: in place of steps, the most network evaluations that a sample may cost; solver and grid are then chosen by
     :func:`sdekit.choice.for_budget`, unless given. ``tol``: in place of solver, steps, grid and nfe, the error that a
     sample may have, in the units of the data: the root mean square of a coordinate at the end of the probability flow,

@@ -7,7 +7,11 @@ import sdekit as sk
 from sdekit.certification import catalogue
 from sdekit.models import parametrisations as rows
 
-EXTRA = {**catalogue.EXTRA, sk.models.PosteriorMean: [{"residual": True}]}
+EXTRA = {
+    **catalogue.EXTRA,
+    sk.models.PosteriorMean: [{"residual": True}],
+    sk.solvers.PLMS: [{"runge_kutta": True}],
+}
 """Settings beside the defaults, by class: the catalogue's of what is certified, and more."""
 
 

@@ -346,7 +346,8 @@ def test_info_as_json_names_every_class_there_is(capsys):
         assert len(known[name]) == len(wanted)
     assert {"VPSDE", "VESDE", "SubVPSDE", "EDMSDE"} <= set(known["processes"])
     assert set(known["grids"]) == {
-        "uniform", "log_snr", "karras", "quadratic", "angle", "linspace", "leading", "trailing", "quadratic_leading",
+        "uniform", "log_snr", "karras", "quadratic", "angle", "vp", "beta", "flow_shift", "linspace", "leading",
+        "trailing", "quadratic_leading",
     }  # fmt: skip
     assert set(known["losses"]) == {
         "ConditionDropout", "DenoisingScoreMatching", "Hybrid", "ImplicitScoreMatching", "SlicedScoreMatching",

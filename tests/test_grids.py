@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
+from scipy.stats import beta as beta_distribution
 from subjects import grids as every_grid
 from subjects import sdes
 
@@ -128,6 +129,107 @@ def test_the_angles_grid_is_even_in_the_integral_of_its_density(sde, std):
     assert float(grids.angle(process, 10, end=1e-9)[-1]) == process.t_min
 
 
+@each_sde
+@pytest.mark.parametrize("rho", [0.5, 1.0, 3.0])
+def test_another_rho_is_k_diffusions_polyexponential(sde, rho):
+    """What is left of log(sigma / alpha) is the rho-th power of what is left of the steps; rho = 1 is the even grid."""
+    t = grids.log_snr(sde, 20, rho=rho)
+    q = log_ratio(sde, t.numpy())
+    left = np.linspace(1, 0, 21) ** rho
+    np.testing.assert_allclose(q, left * (q[0] - q[-1]) + q[-1], rtol=0, atol=1e-11)
+    assert torch.equal(t, grids.log_snr(sde, 20)) == (rho == 1.0)
+
+
+@each_sde
+@pytest.mark.parametrize(("low", "high"), [(0.1, 20.0), (0.0, 8.0), (3.0, 3.0)])
+def test_vp_visits_the_noise_levels_of_even_times_of_vp(sde, low, high):
+    """Karras et al. 2022, table 1: sigma^2 = exp(beta_d u^2 / 2 + beta_min u) - 1 at even u, found by bisection."""
+    t = grids.vp(sde, 12, low, high).numpy()
+
+    def noise(u):
+        return 0.5 * np.log(np.expm1(0.5 * (high - low) * u**2 + low * u))
+
+    wanted = log_ratio(sde, np.array([sde.t_max, sde.t_min]))
+    below, above = np.full(2, 1e-12), np.full(2, 8.0)
+    for _ in range(100):
+        u = (below + above) / 2
+        below, above = np.where(noise(u) < wanted, u, below), np.where(noise(u) < wanted, above, u)
+    np.testing.assert_allclose(log_ratio(sde, t), noise(np.linspace(*u, 13)), rtol=0, atol=1e-9)
+
+
+def test_vp_on_vp_is_the_uniform_grid():
+    for sde in (sk.VPSDE(), sk.VPSDE(beta_min=0.5, beta_max=12.0), sk.VPSDE(beta_max=2700.0)):
+        t = grids.vp(sde, 30, sde.beta_min, sde.beta_max)
+        torch.testing.assert_close(t, grids.uniform(sde, 30), rtol=1e-12, atol=1e-12)
+
+
+@each_sde
+@pytest.mark.parametrize(("a", "b"), [(0.6, 0.6), (0.5, 0.5), (1.0, 1.0), (2.0, 0.7)])
+def test_beta_is_even_in_the_distribution_function(sde, a, b):
+    """SciPy's cdf of the Beta distribution falls from 1 to 0 by equal steps; Beta(1/2, 1/2) is the arcsine's, sin^2."""
+    t = grids.beta(sde, 20, a, b).numpy()
+    u = (t - sde.t_min) / (sde.t_max - sde.t_min)
+    np.testing.assert_allclose(beta_distribution.cdf(u, a, b), np.linspace(1, 0, 21), rtol=0, atol=1e-6)
+    if a == b == 0.5:
+        np.testing.assert_allclose(u, np.sin(np.linspace(np.pi / 2, 0, 21)) ** 2, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shift", [1.0, 1.5, 3.0, 7.0])
+def test_flow_shift_on_flow_matching_is_esser_et_als(shift):
+    """Eq. 23 (arXiv:2403.03206), of even times whose ends are those of the domain; shift = 1 is the uniform grid."""
+    sde = sk.FlowSDE()
+    ends = [t / (shift - (shift - 1) * t) for t in (sde.t_max, sde.t_min)]
+    t = np.linspace(*ends, 31)
+    np.testing.assert_allclose(grids.flow_shift(sde, 30, shift).numpy(), shift * t / (1 + (shift - 1) * t), rtol=1e-12)
+    plain = torch.allclose(grids.flow_shift(sde, 30, shift), grids.uniform(sde, 30), rtol=1e-12, atol=0)
+    assert plain == (shift == 1.0)
+
+
+@each_sde
+@pytest.mark.parametrize("shift", [0.4, 3.0])
+def test_flow_shift_multiplies_the_noise_level_on_any_process(sde, shift):
+    """(n / shift) / (1 + n / shift) is even: the time of flow matching with the noise level n / shift."""
+    n = np.exp(log_ratio(sde, grids.flow_shift(sde, 12, shift).numpy())) / shift
+    t = n / (1 + n)
+    np.testing.assert_allclose(t, np.linspace(t[0], t[-1], 13), rtol=0, atol=1e-10)
+
+
+LATENT = sk.DiscreteVPSDE(sk.sdes.tables.quadratic(1000, 0.00085, 0.012))
+
+
+@pytest.mark.parametrize(
+    ("of", "sde", "times"),
+    [
+        ("sd15", LATENT, [999, 850, 736, 645, 545, 455, 343, 233, 124, 24, 0]),
+        ("sdxl", LATENT, [999, 845, 730, 587, 443, 310, 193, 116, 53, 13, 0]),
+        ("svd", sk.EDMSDE(0.002, 700.0), [700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002]),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_align_your_steps_is_the_published_table(of, sde, times):
+    """The noise levels give the time steps that were published with them, on the models' own table of betas."""
+    t = grids.align_your_steps(sde, 10, of)
+    found = t - 1 if sde is LATENT else t
+    assert found.tolist() == pytest.approx(times, rel=1e-12 if of == "svd" else 0, abs=0.7)
+    # half as many steps take every other level, and twice as many the geometric means between
+    torch.testing.assert_close(grids.align_your_steps(sde, 5, of), t[::2], rtol=1e-9, atol=1e-9)
+    q = log_ratio(sde, grids.align_your_steps(sde, 20, of).numpy())
+    np.testing.assert_allclose(q[1::2], (q[:-1:2] + q[2::2]) / 2, rtol=0, atol=1e-9)
+    assert len(grids.levels(sde, functools.partial(grids.align_your_steps, of=of), 11)) == 12
+    assert bool((grids.align_your_steps(sde, 2000, of).diff() < 0).all())
+
+
+def test_a_process_that_does_not_hold_the_published_levels_is_named():
+    """The range of SD's levels ends at 14.6, and SVD's at 700; a hundredth of rounding is let pass."""
+    assert len(grids.align_your_steps(sk.EDMSDE(), 4)) == 5
+    with pytest.raises(UnsupportedCombination, match=r"'svd' needs sigma / alpha from 0.002 to 700, got EDMSDE with"):
+        grids.align_your_steps(sk.EDMSDE(), 4, "svd")
+    with pytest.raises(UnsupportedCombination, match=r"from 0.029 to 14.615, got EDMSDE with 0.0295 to 80"):
+        grids.align_your_steps(sk.EDMSDE(0.0295, 80.0), 4)
+    with pytest.raises(UnsupportedCombination, match=r"got EDMSDE with 0.002 to 14.4"):
+        grids.align_your_steps(sk.EDMSDE(0.002, 14.4), 4)
+
+
 @each_grid
 @pytest.mark.parametrize(("steps", "kind"), [(-1, InvalidArgument), (2.0, InvalidType), ("3", InvalidType)])
 def test_steps_that_are_no_count_are_named(grid, steps, kind):
@@ -135,10 +237,27 @@ def test_steps_that_are_no_count_are_named(grid, steps, kind):
         grid(sk.VPSDE(), steps)
 
 
-@pytest.mark.parametrize("rho", [0.0, -7.0, math.nan, math.inf])
-def test_a_rho_that_is_not_positive_is_named(rho):
-    with pytest.raises(InvalidArgument, match="karras: rho must be finite and > 0"):
-        grids.karras(sk.VPSDE(), 3, rho=rho)
+@pytest.mark.parametrize("value", [0.0, -7.0, math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("grid", "name"),
+    [
+        (grids.karras, "rho"),
+        (grids.log_snr, "rho"),
+        (grids.beta, "a"),
+        (grids.beta, "b"),
+        (grids.flow_shift, "shift"),
+        (grids.vp, "beta_max"),
+    ],
+    ids=lambda v: getattr(v, "__name__", v),
+)
+def test_a_setting_that_is_not_positive_is_named(grid, name, value):
+    with pytest.raises(InvalidArgument, match=f"{grid.__name__}: {name} must be finite and > 0"):
+        grid(sk.VPSDE(), 3, **{name: value})
+
+
+def test_betas_in_the_wrong_order_are_named():
+    with pytest.raises(InvalidArgument, match="vp: beta_max must be finite and > 0 and >= 5, got beta_max=3"):
+        grids.vp(sk.VPSDE(), 3, beta_min=5.0, beta_max=3.0)
 
 
 # Levels: N steps to the clean level, or N to t_min
@@ -206,7 +325,7 @@ def levels(grid, steps=None, denoise=True):
         (
             lambda: levels("linear", 5),
             InvalidArgument,
-            "grid must be one of uniform, log_snr, karras, quadratic, angle, linspace, leading, trailing, quad",
+            "grid must be one of uniform, log_snr, karras, quadratic, angle, vp, beta, flow_shift, linspace, lead",
         ),
         (lambda: levels("uniform"), InvalidType, "steps must be given with a named grid"),
         (lambda: levels(grids.karras), InvalidType, "steps must be given with a named grid or a grid function"),
@@ -231,7 +350,7 @@ def levels(grid, steps=None, denoise=True):
         (
             lambda: levels(None),
             InvalidType,
-            "grid must be a name (uniform, log_snr, karras, quadratic, angle), a function",
+            "grid must be a name (uniform, log_snr, karras, quadratic, angle, vp, beta, flow_shift), a function",
         ),
         (lambda: levels(["a", "b"]), InvalidType, "grid must be a name"),
         (lambda: levels(lambda sde, steps: torch.tensor([1.0, 0.5]), 5), ScheduleError, "steps must be 2 for 2 times"),
@@ -259,6 +378,7 @@ def test_a_process_without_alpha_and_sigma_has_the_uniform_grid_alone():
     assert [level.t for level in grids.levels(sde, "uniform", 2, denoise=False)] == pytest.approx([3.0, 1.55, 0.1])
     with pytest.raises(UnsupportedCombination, match="Drift: denoise=True needs a process with alpha and sigma"):
         grids.levels(sde, "uniform", 2)
-    for name in ("log_snr", "karras"):
+    assert [level.t for level in grids.levels(sde, "beta", 2, denoise=False)] == pytest.approx([3.0, 1.55, 0.1])
+    for name in ("log_snr", "karras", "vp", "flow_shift"):
         with pytest.raises(UnsupportedCombination, match=f"'{name}' needs a GaussianSDE.*got Drift; try 'uniform'"):
             grids.levels(sde, name, 2, denoise=False)

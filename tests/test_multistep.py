@@ -26,6 +26,7 @@ NAMED = [
     *(DPMSolver(order, view) for order in (1, 2, 3) for view in ("x0", "eps")),
     *(UniPC(order, variant) for order in (1, 2, 3) for variant in ("bh1", "bh2")),
     *(kind(points) for kind in (LMS, PLMS, Adams) for points in (1, 2, 3, 4)),
+    *(PLMS(points, runge_kutta=True) for points in (1, 2, 3, 4)),
     *(DEIS(points, coordinate) for points in (1, 2, 3, 4) for coordinate in ("t", "sigma")),
 ]
 IN_ONE_STEP = [ProbabilityFlow(m, c) for m in (ode.Euler(), ode.Heun(), ode.RK4()) for c in ("t", "angle")]

@@ -270,15 +270,17 @@ def test_a_time_per_row_gives_each_row_its_own_step(sde, solver):
 
 @pytest.mark.parametrize("solver", solvers())
 def test_declared_evaluations_are_the_calls_made(solver):
-    """``evaluations`` a step, and one for the last, to the clean level."""
+    """``cost`` of the steps, ``evaluations`` of each but the first ones, and one of the last, to the clean level."""
     model = mixture(sk.VPSDE())
     if solver.evaluations is None:
         r = sk.sample(model, (3, 2), solver=solver, full=True)
         assert r.nfe.shape == (3,)
         assert bool((r.nfe > 10).all())
         return
-    assert sk.sample(model, (3, 2), solver=solver, steps=5, full=True).nfe == 4 * solver.evaluations + 1
-    assert sk.sample(model, (3, 2), solver=solver, steps=5, full=True, denoise=False).nfe == 5 * solver.evaluations
+    for steps in (1, 2, 5):
+        assert sk.sample(model, (3, 2), solver=solver, steps=steps, full=True).nfe == solver.cost(steps - 1) + 1
+        assert sk.sample(model, (3, 2), solver=solver, steps=steps, full=True, denoise=False).nfe == solver.cost(steps)
+    assert solver.cost(101) - solver.cost(100) == solver.evaluations
 
 
 @pytest.mark.parametrize("solver", fixed_grid_solvers())

@@ -29,8 +29,10 @@ def vp_diffusion(t: Tensor) -> Tensor:
 
 EXTRA: Settings = {
     solvers.Ancestral: [{"variance": "upper"}],
+    solvers.AncestralStep: [{"solver": solvers.Heun(), "eta": 0.5}],
     solvers.DDIM: [{"eta": 0.5}, {"eta": 1.0}],
     solvers.DPMSolver: [{"order": 1}, {"order": 3}],
+    solvers.DPMSolverSinglestep: [{"order": 3}, {"view": "eps"}],
     solvers.Heun: [{"churn": 0.1, "churn_noise": 1.003}],
     solvers.ProbabilityFlow: [{"method": ode.RK4()}, {"method": ode.RK4(), "coordinate": "angle"}],
     sdes.DiscreteVPSDE: [{"betas": tables.cosine(40, max_beta=0.9)}],

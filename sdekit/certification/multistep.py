@@ -204,9 +204,26 @@ def _unified(
 
 @step.register
 def _plms(solver: PLMS, chain: Chain, i: int) -> None:
-    """Liu et al. 2022, eq. 11 and 12 (arXiv:2202.09778), on any alpha and sigma."""
+    """Liu et al. 2022, eq. 11 and 12 (arXiv:2202.09778), on any alpha and sigma, and the pseudo Runge-Kutta start."""
     (a, a_), (s, s_) = chain.alpha[i : i + 2], chain.sigma[i : i + 2]
     values = [*(chain.memory or []), chain.eps(a, s, chain.rows)][-solver.points :]
+    if solver.runge_kutta and len(values) < solver.points:
+        x0, e1 = chain.x0(a, s, chain.rows), values[-1]
+        b, r = (float(v) for v in published.alpha_sigma(chain.sde, (chain.times[i] + chain.times[i + 1]) / 2))
+        chain.visit(chain.rows / a)
+
+        def phi(e: Array, b: float, r: float) -> Array:
+            """Their eq. 11 by e: DDIM's step by the first, and the term of what is left, which counts for the scale."""
+            w = r - b * s / a
+            there: Array = b * x0 + r * e1 + (chain.visit(w * e) - w * e1)
+            return there
+
+        e2 = chain.eps(b, r, phi(e1, b, r))
+        e3 = chain.eps(b, r, phi(e2, b, r))
+        e4 = chain.eps(a_, s_, chain.visit(phi(e3, a_, s_)))
+        chain.memory = values
+        chain.rows = phi((e1 + 2 * e2 + 2 * e3 + e4) / 6, a_, s_)
+        return
     e = values[::-1]
     mean = {
         1: lambda: e[0],

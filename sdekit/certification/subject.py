@@ -35,6 +35,12 @@ class Subject:
         """Whether it chooses its own steps."""
         return self.solver is not None and self.evaluations is None
 
+    def cost(self, steps: int) -> int | None:
+        """Of the network in so many steps; None where nothing is declared."""
+        if self.solver is not None:
+            return self.solver.cost(steps)
+        return None if self.evaluations is None else steps * self.evaluations
+
     def run(
         self, model: ScoreModel, x_T: Tensor, times: Tensor, noise: NoiseSource, *, denoise: bool = False
     ) -> Tensor:

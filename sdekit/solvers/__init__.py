@@ -2,10 +2,12 @@
 
 from .adams import Adams
 from .ancestral import Ancestral
+from .ancestral_step import AncestralStep
 from .annealed_langevin import AnnealedLangevin
 from .base import GaussianSolver, Solver, State
 from .ddim import DDIM
 from .deis import DEIS
+from .dpm_singlestep import DPMSolverSinglestep
 from .dpm_solver import DPMSolver
 from .euler_maruyama import EulerMaruyama
 from .heun import Heun
@@ -25,8 +27,10 @@ __all__ = [
     "PLMS",
     "Adams",
     "Ancestral",
+    "AncestralStep",
     "AnnealedLangevin",
     "DPMSolver",
+    "DPMSolverSinglestep",
     "EulerMaruyama",
     "GaussianSolver",
     "Heun",

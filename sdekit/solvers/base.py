@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from ..errors import InvalidType, UnsupportedCombination, describe
 from ..models.base import GaussianPrediction, ScoreModel
 from ..sdes.base import Level
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
-from ..types import NoiseSource
+from ..types import NoiseSource, Scalar, exp
 
 M = TypeVar("M")
 
@@ -28,8 +29,8 @@ class Solver(ABC):
     """One step of sampling: ``step(model, state, s, noise)`` takes a state from its level t to a level s < t.
 
     ``order``: of convergence in the size of the steps, the weak order where ``stochastic``; None where the method has
-    none. ``evaluations``: of the network a step; None where the method chooses. The step to the clean level, alpha = 1
-    and sigma = 0, ends at the model's x0 and draws no noise.
+    none. ``evaluations``: of the network a step; None where the method chooses. First steps may cost more: ``cost``
+    counts them. The step to the clean level, alpha = 1 and sigma = 0, ends at the model's x0 and draws no noise.
 
     A solver holds its settings and nothing else: what a run remembers travels in the state.
     """
@@ -41,6 +42,10 @@ class Solver(ABC):
     @abstractmethod
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s."""
+
+    def cost(self, steps: int) -> int | None:
+        """Of the network in the first ``steps`` steps of a run; one to the clean level costs 1. None as above."""
+        return None if self.evaluations is None else steps * self.evaluations
 
     def error(self, state: State[Any]) -> Tensor | None:
         """The solver's own estimate of the error of each row of a state, (B,); None where it has none."""
@@ -65,6 +70,16 @@ class GaussianSolver(Solver, ABC):
 def predict(model: ScoreModel, state: State[Any], s: Level) -> tuple[GaussianPrediction, GaussianLevel, GaussianLevel]:
     """The model's prediction at the state, its level t, and s: for solvers written in alpha and sigma."""
     return model(state.x, state.level), state.level, s  # type: ignore[return-value]
+
+
+def level_where(sde: GaussianSDE, log_snr: Scalar, x: Tensor) -> GaussianLevel:
+    """The level of a log-SNR, a float or (B, 1, ..., 1): sigma is alpha exp(-log_snr / 2) to the last bits.
+
+    Beyond the process's range it keeps the time and the alpha of the range's end.
+    """
+    there = sde.at(sde.time_at(torch.as_tensor(log_snr, dtype=torch.float64)), x)
+    sigma = there.alpha * exp(-0.5 * log_snr)
+    return GaussianLevel(sde, there.t, there.alpha, sigma, log_snr, lambda: (there.f, there.g2))
 
 
 def check_solver(owner: str, value: object, name: str = "solver") -> Solver:

@@ -14,7 +14,7 @@ from ..models.base import GaussianPrediction, ScoreModel
 from ..sdes.base import Level
 from ..sdes.gaussian import GaussianLevel
 from ..types import NoiseSource, Scalar, exp, lincomb, log, sqrt
-from .base import GaussianSolver, State
+from .base import GaussianSolver, State, level_where
 
 MOST = math.sqrt(2.0) - 1.0
 """The largest churn: more noise than was there is never added."""
@@ -90,9 +90,7 @@ class Heun(GaussianSolver):
         target = _bounded(n, self.churn_min, self.churn_max, self.churn, most)
         if not isinstance(target, Tensor) and target == n:
             return x, t
-        wanted = torch.as_tensor(-2 * log(target), dtype=torch.float64)
-        there = sde.time_at(wanted)
-        level = sde.level(float(there), x) if not there.ndim else sde.level(there.reshape(-1), x)
+        level = level_where(sde, -2 * log(target), x)
         added = self.churn_noise * level.alpha * sqrt(level.clock - t.clock)
         z = noise(x, t, s, stream="churn")
         return lincomb(level.alpha / t.alpha, x, added, z), level

@@ -40,10 +40,9 @@ class PredictorCorrector(Solver):
 
     @property
     def evaluations(self) -> int | None:  # type: ignore[override]
-        """Of the network a step: the predictor's and the corrector's."""
-        if self.predictor.evaluations is None or self.corrector.evaluations is None:
-            return None
-        return self.predictor.evaluations + self.corrector.evaluations
+        """Of the network a step: the predictor's, each of which is a first one, and the corrector's."""
+        first, second = self.predictor.cost(1), self.corrector.cost(1)
+        return None if first is None or second is None else first + second
 
     def check(self, model: ScoreModel) -> None:
         """Raises UnsupportedCombination where either part cannot serve the model's process."""

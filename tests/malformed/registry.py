@@ -397,13 +397,27 @@ GRIDS = [
         for grid, owner, kind in [
             (sk.grids.uniform, "uniform", v.process()),
             (sk.grids.quadratic, "quadratic", v.process()),
-            (sk.grids.log_snr, "log_snr", v.gaussian_process()),
+        ]
+    ),
+    *(
+        Entry(grid, lambda: {"sde": VP, "steps": 5}, {"sde": kind, "steps": COUNT, **settings})
+        for grid, kind, settings in [
+            (sk.grids.log_snr, v.gaussian_process(), {"rho": v.number(above=0.0)}),
+            (sk.grids.karras, v.gaussian_process(), {"rho": v.number(above=0.0)}),
+            (sk.grids.flow_shift, v.gaussian_process(), {"shift": v.number(above=0.0)}),
+            (sk.grids.beta, v.process(), {"a": v.number(above=0.0), "b": v.number(above=0.0)}),
+            (
+                sk.grids.vp,
+                v.gaussian_process(),
+                {"beta_min": v.number(at_least=0.0), "beta_max": v.number(above=0.0)},
+            ),
         ]
     ),
     Entry(
-        sk.grids.karras,
-        lambda: {"sde": VP, "steps": 5},
-        {"sde": v.gaussian_process(), "steps": COUNT, "rho": v.number(above=0.0)},
+        sk.grids.align_your_steps,
+        lambda: {"sde": sk.EDMSDE(), "steps": 5},
+        {"sde": v.gaussian_process(), "steps": COUNT, "of": v.choice()},
+        together={"a model of another range": ({"of": "svd"}, "sigma / alpha")},
     ),
     Entry(
         sk.grids.angle,
@@ -454,10 +468,19 @@ SOLVERS = [
     Entry(s.Ancestral, NONE, {"variance": v.choice()}),
     Entry(s.DDIM, NONE, {"eta": v.number(at_least=0.0, at_most=1.0)}),
     Entry(s.DPMSolver, NONE, {"order": v.whole(1, 3), "view": v.choice()}),
+    Entry(s.DPMSolverSinglestep, NONE, {"order": v.whole(1, 3), "view": v.choice()}),
+    Entry(
+        s.AncestralStep,
+        NONE,
+        {
+            "solver": v.instance(s.DDIM, one_that_draws=s.Ancestral(), one_that_remembers=s.DPMSolver()),
+            "eta": v.number(above=0.0, at_most=1.0),
+        },
+    ),
     Entry(s.UniPC, NONE, {"order": v.whole(1, 3), "variant": v.choice()}),
     Entry(s.DEIS, NONE, {"points": v.whole(1, 4), "coordinate": v.choice()}),
     Entry(s.LMS, NONE, {"points": v.whole(1, 4)}),
-    Entry(s.PLMS, NONE, {"points": v.whole(1, 4)}),
+    Entry(s.PLMS, NONE, {"points": v.whole(1, 4), "runge_kutta": v.flag()}),
     Entry(s.Adams, NONE, {"points": v.whole(1, 4)}),
     Entry(
         s.Multistep,
