@@ -46,29 +46,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Compares, prints the table, and writes comparison.json, table.csv and comparison.png."""
     from ..comparison import DEFAULT, compare
-    from ..errors import whole
-    from ..noise import fold
+    from ..errors import MOST, whole
     from .folder import Folder
 
     samples = whole("sdekit compare", "--samples", args.samples, at_least=4)
-    seed = fold(whole("sdekit compare", "--seed", args.seed, at_least=0))
+    seed = whole("sdekit compare", "--seed", args.seed, at_least=0)
+    repeats = whole("sdekit compare", "--repeats", args.repeats, at_least=2, at_most=MOST)
     for budget in args.nfe:
-        whole("sdekit compare", "--nfe", budget, at_least=1)
+        whole("sdekit compare", "--nfe", budget, at_least=1, at_most=MOST)
     model = _model(args.model)
     data = None if args.data is None else _data(args.data)
     shape = (samples, *_event(args.event, model, data))
     entries = [_entry(text) for text in args.samplers] or DEFAULT
     folder = Folder(args.out, args.force)
-    found = compare(
-        model, shape, entries, nfe=args.nfe, data=data, seed=seed, repeats=args.repeats, progress=True
-    )  # fmt: skip
+    found = compare(model, shape, entries, nfe=args.nfe, data=data, seed=seed, repeats=repeats, progress=True)
     folder.json("comparison.json", found.to_dict())
     folder.text("table.csv", found.csv())
     folder.text("table.txt", f"{found}\n")
-    figures = ["flow error", "energy distance", *(["energy distance to data"] if data is not None else [])]
     with folder.writing("comparison.png") as path:
-        found.plot(path, figures)
-    print(f"{found.table(figures)}\n\nall figures are in {folder.path}")
+        found.plot(path)
+    print(f"{found.table(found.main)}\n\nall figures are in {folder.path}")
 
 
 def _model(text: str) -> Any:
