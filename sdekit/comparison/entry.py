@@ -49,5 +49,5 @@ def entries(value: Any) -> list[Entry]:
             raise InvalidArgument(f"compare: entries must have names of their own, got {item.name!r} twice")
         found.append(item)
     if not found:
-        raise InvalidArgument("compare: entries must hold at least one sampler, got none")
+        raise InvalidArgument(f"compare: entries must hold at least one sampler, got {describe(value)}")
     return found

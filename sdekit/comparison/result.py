@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import InvalidArgument, InvalidType, describe, one_of
+from ..errors import InvalidArgument, InvalidType, describe, file_path, one_of
 from ..metrics import EnergyDistance, Interval, NoiseFloor
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Comparison:
 
     def save(self, path: str | Path) -> Path:
         """Writes ``to_dict`` as JSON, and returns the path."""
-        path = Path(path)
+        path = file_path("Comparison.save", "path", path)
         path.write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
         return path
 
@@ -180,9 +180,10 @@ class Comparison:
         """
         from .. import plots
 
+        path = file_path("Comparison.plot", "path", path)
         names = self._known("Comparison.plot", self.main if figures is None else figures)
         panels = [self._panel(name, cost) for cost in COSTS for name in names]
-        return plots.save(plots.tradeoffs(panels, columns=len(names)), Path(path))
+        return plots.save(plots.tradeoffs(panels, columns=len(names)), path)
 
     def _panel(self, name: str, cost: str) -> Tradeoff:
         from .. import plots
@@ -199,7 +200,7 @@ class Comparison:
         if isinstance(names, str) or not isinstance(names, Sequence):
             raise InvalidType(f"{owner}: figures must be a list of names, got {describe(names)}")
         if not names:
-            raise InvalidArgument(f"{owner}: figures must hold at least one name, got none")
+            raise InvalidArgument(f"{owner}: figures must hold at least one name, got {describe(names)}")
         return [one_of(owner, "figures", name, self.figures) for name in names]
 
 

@@ -71,21 +71,9 @@ def compare(
 
     Example: ``print(compare(oracle("ring"), (1000, 2)))``.
     """
-    check_model("compare", model)
-    if not isinstance(model.sde, GaussianSDE):
-        raise UnsupportedCombination(
-            f"compare: model must be on a process with alpha and sigma, got {type(model.sde).__name__}"
-        )
-    shape = sizes("compare", "shape", shape)
-    if shape[0] < 4 or 0 in shape:
-        raise InvalidArgument(f"compare: shape must ask for at least 4 samples that are not empty, got {shape}")
-    runs = _runs(model, read(entries), nfe)
-    fold(seed)
-    seed = tuple(map(int, seed)) if isinstance(seed, Sequence) else int(seed)
-    repeats = whole("compare", "repeats", repeats, at_least=2, at_most=MOST)
     flag("compare", "progress", progress)
-    if data is not None:
-        _check_data(data, shape)
+    shape, runs = check(model, shape, entries, nfe=nfe, data=data, seed=seed, repeats=repeats)
+    seed, repeats = tuple(map(int, seed)) if isinstance(seed, Sequence) else int(seed), int(repeats)
     x_T = _starts(model, shape, _part(seed, START))
     exact = _flow(model, x_T)
     own = _law(model, shape, seed)
@@ -126,12 +114,39 @@ class Run(NamedTuple):
         return str(getattr(getattr(self.grid, "func", self.grid), "__name__", self.grid))
 
 
+def check(
+    model: ScoreModel,
+    shape: Sequence[int],
+    entries: Sequence[Entry | Solver],
+    *,
+    nfe: Sequence[int],
+    data: Tensor | None,
+    seed: Seed,
+    repeats: int,
+) -> tuple[tuple[int, ...], list[Run]]:
+    """The shape and every sampler at every budget; raises as ``compare`` does."""
+    check_model("compare", model)
+    if not isinstance(model.sde, GaussianSDE):
+        raise UnsupportedCombination(
+            f"compare: model must be on a process with alpha and sigma, got {type(model.sde).__name__}"
+        )
+    shape = sizes("compare", "shape", shape)
+    if shape[0] < 4 or 0 in shape:
+        raise InvalidArgument(f"compare: shape must ask for at least 4 samples that are not empty, got {shape}")
+    runs = _runs(model, read(entries), nfe)
+    fold(seed)
+    whole("compare", "repeats", repeats, at_least=2, at_most=MOST)
+    if data is not None:
+        _check_data(data, shape)
+    return shape, runs
+
+
 def _runs(model: ScoreModel, samplers: Sequence[Entry], nfe: Any) -> list[Run]:
     """Every sampler at every budget, or an error for one that could not run."""
     if isinstance(nfe, str) or not isinstance(nfe, Sequence):
         raise InvalidType(f"compare: nfe must be a list of budgets, got {describe(nfe)}")
     if not nfe:
-        raise InvalidArgument("compare: nfe must hold at least one budget, got none")
+        raise InvalidArgument(f"compare: nfe must hold at least one budget, got {describe(nfe)}")
     budgets = [whole("compare", "nfe", n, at_least=model.evaluations, at_most=MOST) for n in nfe]
     for solver in (entry.solver for entry in samplers if entry.solver is not None):
         solver.check(model)

@@ -51,8 +51,9 @@ class Convergence(NamedTuple):
 class Tradeoff(NamedTuple):
     """What samplers reach for what they cost, on logarithmic scales.
 
-    ``curves``: by sampler, (cost, value, low, high) of each run. ``front``: (cost, value) of the runs than which none
-    is better at no higher cost. ``floor``: below it a value is noise. What is 0 or less stands at the lower edge.
+    ``curves``: by sampler, (cost, value, low, high) of each run, joined in their order. ``front``: (cost, value) of the
+    runs than which none is better at no higher cost. ``floor``: below it a value is noise. What is 0 or less stands at
+    the lower edge.
     """
 
     title: str
@@ -78,7 +79,7 @@ def tradeoffs(panels: Sequence[Tradeoff], columns: int = 2) -> Figure:
         shown = [point[1] for points in panel.curves.values() for point in points if point[1] > 0]
         least = min([*shown, *([panel.floor] if panel.floor and panel.floor > 0 else [])], default=1e-3)
         for name, points in panel.curves.items():
-            cost, value, low, high = np.asarray(sorted(points), dtype=np.float64).T
+            cost, value, low, high = np.asarray(points, dtype=np.float64).T
             value, low, high = (np.maximum(v, 0.5 * least) for v in (value, low, high))
             bars = np.maximum([value - low, high - value], 0.0)
             axes.errorbar(
@@ -108,7 +109,7 @@ def tradeoffs(panels: Sequence[Tradeoff], columns: int = 2) -> Figure:
         axes.grid(axis="y")
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    handles: dict[str, Any] = {}
+    handles: dict[str, Any] = dict.fromkeys(names)  # first the samplers, in the order of their colours
     for axes in grid.flat:
         found, labels = axes.get_legend_handles_labels()
         handles.update(zip(labels, found, strict=True))
