@@ -125,16 +125,17 @@ def _data(text: str) -> Tensor:
 
 def _event(given: list[int] | None, model: Any, data: Tensor | None) -> tuple[int, ...]:
     """The shape of a sample: the one that is given, or the data's, or the model's own."""
+    from ..comparison.run import event_of
     from ..errors import InvalidArgument, whole
 
     if given is not None:
         return tuple(whole("sdekit compare", "--event", n, at_least=1) for n in given)
     if data is not None:
         return tuple(data.shape[1:])
-    event = getattr(model, "event", None)
+    event = event_of(model)
     if event is None:
         raise InvalidArgument("--event: must be given where neither the model nor --data tells the shape of a sample")
-    return tuple(event)
+    return event
 
 
 def _entry(text: str) -> Entry:
