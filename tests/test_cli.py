@@ -17,6 +17,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -1156,3 +1157,127 @@ sys.exit(main.main(["demo", "swissroll", "--quick", "--out", {str(tmp_path / "ou
     assert b"interrupted after" in out
     found = whole(tmp_path / "out", TRAINED - FORWARD)
     assert "The demo was interrupted after" in found.text
+
+
+# compare
+
+
+def compared(tmp_path, *more, out="a"):
+    """A small comparison from the command line, and what it has written."""
+    argv = ["compare", "ring", "DDIM", "Ancestral()@karras", "--samples", "8", "--nfe", "3", "5", "--repeats", "4"]
+    assert main([*argv, "--out", str(tmp_path / out), *more]) == 0
+    return tmp_path / out
+
+
+def without_seconds(folder):
+    """The rows of a table, as they were told."""
+    rows = list(csv.DictReader(io.StringIO((folder / "table.csv").read_text())))
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_compare_prints_a_table_and_writes_its_files(tmp_path, capsys):
+    folder = compared(tmp_path)
+    out, _ = capsys.readouterr()
+    assert sorted(p.name for p in folder.iterdir()) == [
+        MARK, "comparison.json", "comparison.png", "table.csv", "table.txt",
+    ]  # fmt: skip
+    lines = out.splitlines()
+    assert lines[0].endswith(": 8 samples of shape (2,)")
+    assert "flow error" in lines[1]
+    assert "squared MMD" not in lines[1]
+    assert [line.split()[1] for line in lines[2:6]] == ["DDIM", "Ancestral()@karras"] * 2
+    assert lines[-1] == f"all figures are in {folder}"
+    found = json.loads((folder / "comparison.json").read_text())
+    assert [(row["sampler"], row["solver"], row["grid"], row["nfe"]) for row in found["rows"]] == [
+        (name, solver, grid, n)
+        for n in (3, 5)
+        for name, solver, grid in (
+            ("DDIM", repr(sk.solvers.DDIM()), "log_snr"),
+            ("Ancestral()@karras", repr(sk.solvers.Ancestral()), "karras"),
+        )
+    ]
+    assert "squared MMD" in (folder / "table.txt").read_text()
+    with Image.open(folder / "comparison.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_compare_says_what_the_function_says_and_the_same_for_one_seed(tmp_path):
+    wanted = sk.compare(
+        sk.comparison.oracle("ring"), (8, 2), [sk.solvers.DDIM()], nfe=(3, 5), repeats=4, seed=2
+    ).rows  # fmt: skip
+    rows = [row for row in without_seconds(compared(tmp_path, "--seed", "2")) if row["sampler"] == "DDIM"]
+    told = {(int(row["budget"]), row["figure"]): float(row["value"]) for row in rows}
+    assert told == {(row.budget, name): value.value for row in wanted for name, value in row.figures.items()}
+    again, other = (compared(tmp_path, "--seed", seed, out=seed) for seed in ("2", "3"))
+    assert without_seconds(again) == without_seconds(tmp_path / "a") != without_seconds(other)
+
+
+def test_compare_loads_a_saved_model_and_data(tmp_path, capsys):
+    """The data tell the shape of a sample."""
+    with torch.random.fork_rng(devices=[]):
+        model = sk.edm(sk.networks.MLP((2,), width=4, depth=1))
+    sk.training.save_model(tmp_path / "model.safetensors", model)
+    np.save(tmp_path / "data.npy", sk.Noise(1).normal((40, 2), stream="data").numpy())
+    argv = ["compare", str(tmp_path / "model.safetensors"), "DDIM", "--samples", "6", "--nfe", "4", "--repeats", "3"]
+    assert main([*argv, "--data", str(tmp_path / "data.npy"), "--out", str(tmp_path / "a")]) == 0
+    out, _ = capsys.readouterr()
+    assert out.splitlines()[0] == "Parametrised: 6 samples of shape (2,)"
+    assert "energy distance to data" in out
+    found = json.loads((tmp_path / "a" / "comparison.json").read_text())
+    assert set(found["model_error"]) == {name for name in found["floors"] if name.endswith(" to data")} != set()
+    assert main([*argv, "--out", str(tmp_path / "b")]) == 0  # the network knows it, too
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["ring", "ProbabilityFlow"], "compare: entries must cost a number of evaluations a step"),
+        (["ring", "DDIM", "DDIM"], "compare: entries must have names of their own, got 'DDIM' twice"),
+        (["ring", "DDIM@"], "SAMPLER: the grid of 'DDIM@' must be one of"),
+        (["ring", "DDIM@leading"], "needs a process on a table"),
+        (
+            ["ring", "--data", "swissroll", "--samples", "5000"],
+            "compare: data must be of shape (M, *(2,)) with M at least",
+        ),
+        (["ring", "--data", "names.npy"], "--data: names.npy must hold real numbers, (M, *event), got <U1"),
+        (["ring", "--data", "broken.npy"], "--data: broken.npy must be an array as numpy.save writes it"),
+        (
+            ["ring", "--data", "digits", "--samples", "8"],
+            "compare: shape must be (N, *(2,)) for the model, got (8, 1, 8, 8)",
+        ),
+        (["broken.npy"], "MODEL: "),
+        (["sdekit:compare"], "MODEL: 'sdekit:compare' must be a model, got function"),
+    ],
+)
+def test_compare_refuses_before_it_writes(tmp_path, monkeypatch, capsys, argv, said):
+    monkeypatch.chdir(tmp_path)
+    np.save("names.npy", np.array(["a", "b"]))
+    Path("broken.npy").write_bytes(b"nothing")
+    assert main(["compare", *argv, "--out", "a"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.count("\n") == 1
+    assert said in err
+    assert not Path("a").exists()
+
+
+def test_compare_must_be_told_the_shape_that_nobody_knows(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine_shapeless.py").write_text(
+        "import sdekit as sk\nmodel = sk.models.FromFunction(sk.EDMSDE(), x0=lambda x, t: 0 * x)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    argv = ["compare", "mine_shapeless:model", "DDIM", "--samples", "6", "--nfe", "2", "--repeats", "2", "--out", "a"]
+    assert main(argv) == 2
+    assert "--event: must be given where neither the model nor --data tells" in capsys.readouterr().err
+    assert not Path("a").exists()
+
+
+def test_compare_takes_ones_own_model(tmp_path, monkeypatch):
+    (tmp_path / "mine_compared.py").write_text("import sdekit as sk\nmodel = sk.comparison.oracle('ring')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    argv = ["--samples", "8", "--nfe", "3", "--repeats", "3"]
+    for name, out in (("mine_compared:model", "a"), ("ring", "b")):
+        assert main(["compare", name, "nfe=N", *argv, "--out", out]) == 0
+    assert without_seconds(tmp_path / "a") == without_seconds(tmp_path / "b")

@@ -31,6 +31,7 @@ CONTRACTS = {
     "Variance": {"log_var"},
     "Solver": {"step"},
     "ODEMethod": {"advance"},
+    "Distance": {"values", "size"},
 }
 
 

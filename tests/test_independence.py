@@ -383,11 +383,15 @@ CALLS = {
     "sliced": _lost(sk.losses.SlicedScoreMatching()),
     "implicit": _lost(sk.losses.ImplicitScoreMatching()),
     "train": _trained,
+    "compare": lambda m: sk.compare(m, (4, 2), [sk.solvers.DDIM()], nfe=(2,), data=torch.cat([X] * 16), repeats=2),
 }
 WITHOUT_A_NETWORK = {
     "simulate": lambda: _listed(sk.simulate(sk.VPSDE(), X, sk.Noise(0), steps=4)),
     "energy distance": lambda: sk.metrics.energy_distance(X, X + 1),
     "noise floor": lambda: sk.metrics.noise_floor(X, X + 1, 2, repeats=3),
+    "interval": lambda: sk.metrics.SlicedWasserstein(X + 1).interval(X, repeats=3),
+    "floor": lambda: sk.metrics.MMD(X + 1).floor(X, 2, repeats=3),
+    "oracle": lambda: sk.comparison.oracle("lattice"),
     "swiss roll": lambda: sk.data.swiss_roll(5),
 }
 FAILURES = [

@@ -16,7 +16,7 @@ from PIL import Image
 
 import sdekit as sk
 from sdekit import plots
-from sdekit.plots import FieldPanel, Mark, PathPanel, PointPanel, SolverRow, style
+from sdekit.plots import FieldPanel, Mark, PathPanel, PointPanel, SolverRow, Tradeoff, style
 
 F64 = torch.float64
 WASH = round(255 * to_rgb(style.WASH)[0])
@@ -62,6 +62,14 @@ def row(view, solver="DDIM", nfe=20.0, seconds=1.25, distance=0.0321, low=-0.004
     return SolverRow(view, solver, nfe, seconds, distance, low, high)
 
 
+def tradeoff(**changed):
+    curves = {
+        "DDIM": [(5, 0.4, 0.3, 0.5), (10, 0.1, 0.05, 0.15)],
+        "Heun": [(9, 0.2, 0.1, 0.3), (49, -0.01, -0.1, 0.02)],
+    }
+    return Tradeoff("error", "evaluations", curves, [(5, 0.4), (10, 0.1), (49, -0.01)], 0.04)._replace(**changed)
+
+
 def every_picture():
     grid, density, points = roll()
     along, paths = torch.linspace(0, 1, 30), points.reshape(5, 6, 2)
@@ -79,6 +87,7 @@ def every_picture():
         "schedules": lambda: plots.schedules({"VP": sk.VPSDE(), "VE": sk.VESDE()}),
         "score_fields": lambda: plots.score_fields([[field, field]], grid),
         "solver_table": lambda: plots.solver_table([row("A"), row("A", "Heun"), row("B")]),
+        "tradeoffs": lambda: plots.tradeoffs([tradeoff(), tradeoff(floor=None)]),
         "verdicts": lambda: plots.verdicts(["A", "B"], ["VP"], {("A", "VP"): ("2", True), ("B", "VP"): ("1", False)}),
     }
 
@@ -91,7 +100,7 @@ each_picture = pytest.mark.parametrize("name", every_picture())
 
 def test_every_public_name_is_there_and_every_picture_is_tested():
     kinds = {"save", "save_film", "save_grid", "styled", "lattice"} | {"Convergence", "FieldPanel", "Lattice", "Mark"}
-    kinds |= {"PathPanel", "PointPanel", "SolverRow"}
+    kinds |= {"PathPanel", "PointPanel", "SolverRow", "Tradeoff"}
     assert set(plots.__all__) == kinds | set(every_picture())
     assert all(hasattr(plots, name) for name in plots.__all__)
 
@@ -578,3 +587,38 @@ def test_no_text_is_cut_off_by_the_edge_of_the_paper(name):
                 assert extent.y0 > -1, text
                 assert extent.y1 < fig.bbox.height + 1, text
     assert texts(fig)
+
+
+def test_a_tradeoff_shows_each_run_at_its_cost_with_its_interval():
+    """On logarithmic scales; what is 0 or less stands at half the least value, and its bar reaches up to its end."""
+    fig = plots.tradeoffs([tradeoff()])
+    (axes,) = fig.axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert (axes.get_title("left"), axes.get_xlabel()) == ("error", "evaluations")
+    lines = {box.get_label(): box.lines for box in axes.containers}
+    assert lines["DDIM"][0].get_xydata().tolist() == [[5, 0.4], [10, 0.1]]
+    assert lines["Heun"][0].get_xydata().tolist() == [[9, 0.2], [49, 0.02]]  # half of the floor, which is the least
+    (bars,) = lines["Heun"][2]
+    assert np.allclose(bars.get_segments(), [[[9, 0.1], [9, 0.3]], [[49, 0.02], [49, 0.02]]], rtol=1e-12)
+    (front,) = [line for line in axes.get_lines() if line.get_label() == "Pareto front"]
+    assert front.get_xydata().tolist() == [[5, 0.4], [10, 0.1], [49, -0.01]]
+    assert front.get_drawstyle() == "steps-post"
+    (band,) = [patch for patch in axes.patches if patch.get_label() == "noise floor"]
+    assert band.get_extents().transformed(axes.transData.inverted()).y1 == pytest.approx(0.04)
+    low, high = axes.get_ylim()
+    assert low < 0.02
+    assert high > 0.4
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["5", "10", "49"]
+
+
+def test_a_sampler_has_one_colour_in_all_panels_and_one_line_in_the_legend():
+    turned = tradeoff(curves=dict(reversed(tradeoff().curves.items())), floor=None)
+    fig = plots.tradeoffs([tradeoff(), turned, tradeoff(curves={"UniPC": [(0.013, 1.0, 1.0, 1.0)]}, front=[])])
+    colours = [{box.get_label(): box.lines[0].get_color() for box in axes.containers} for axes in fig.axes]
+    assert colours[0] == colours[1] == {"DDIM": style.BLUE, "Heun": style.VERMILION}
+    assert colours[2] == {"UniPC": style.GREEN}
+    (legend,) = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["DDIM", "Heun", "UniPC", "Pareto front", "noise floor"]
+    assert len(fig.axes) == 4
+    assert not fig.axes[3].axison
+    assert [len(axes.patches) for axes in fig.axes] == [1, 0, 1, 0]

@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  'DDIM(eta=0.5)' 'Heun()@karras'  a solver, on the log-SNR grid or on one by its name"
     )
     parser.add_argument("model", metavar="MODEL", help="the model, as below")
-    parser.add_argument("samplers", nargs="*", metavar="SAMPLER", help="what to compare (six, the default of compare)")
+    parser.add_argument("samplers", nargs="*", metavar="SAMPLER", help="what to compare (those of compare)")
     parser.add_argument("--nfe", nargs="+", type=int, default=[5, 10, 20, 50], help="budgets of network evaluations")
     parser.add_argument("--samples", type=int, default=1000, help="of each sampler at each budget (1000)")
     parser.add_argument("--event", nargs="+", type=int, help="the shape of one sample, where neither the model nor "
@@ -46,29 +46,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Compares, prints the table, and writes comparison.json, table.csv and comparison.png."""
     from ..comparison import DEFAULT, compare
-    from ..errors import whole
-    from ..noise import fold
+    from ..comparison.run import check
+    from ..errors import MOST, whole
     from .folder import Folder
 
-    samples = whole("sdekit compare", "--samples", args.samples, at_least=4)
-    seed = fold(whole("sdekit compare", "--seed", args.seed, at_least=0))
+    samples = whole("sdekit compare", "--samples", args.samples, at_least=4, at_most=MOST)
+    seed = whole("sdekit compare", "--seed", args.seed, at_least=0)
+    repeats = whole("sdekit compare", "--repeats", args.repeats, at_least=2, at_most=MOST)
     for budget in args.nfe:
-        whole("sdekit compare", "--nfe", budget, at_least=1)
+        whole("sdekit compare", "--nfe", budget, at_least=1, at_most=MOST)
     model = _model(args.model)
     data = None if args.data is None else _data(args.data)
     shape = (samples, *_event(args.event, model, data))
     entries = [_entry(text) for text in args.samplers] or DEFAULT
+    settings: dict[str, Any] = {"nfe": args.nfe, "data": data, "seed": seed, "repeats": repeats}
+    check(model, shape, entries, **settings)
     folder = Folder(args.out, args.force)
-    found = compare(
-        model, shape, entries, nfe=args.nfe, data=data, seed=seed, repeats=args.repeats, progress=True
-    )  # fmt: skip
+    found = compare(model, shape, entries, **settings, progress=True)
     folder.json("comparison.json", found.to_dict())
     folder.text("table.csv", found.csv())
     folder.text("table.txt", f"{found}\n")
-    figures = ["flow error", "energy distance", *(["energy distance to data"] if data is not None else [])]
     with folder.writing("comparison.png") as path:
-        found.plot(path, figures)
-    print(f"{found.table(figures)}\n\nall figures are in {folder.path}")
+        found.plot(path)
+    print(f"{found.table(found.main)}\n\nall figures are in {folder.path}")
 
 
 def _model(text: str) -> Any:
@@ -116,25 +116,26 @@ def _data(text: str) -> Tensor:
         raise InvalidArgument(f"--data: must be one of {', '.join(DATA)} or an .npy file that is there, got {text!r}")
     try:
         array = np.load(path, allow_pickle=False)
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64)).to(torch.get_default_dtype())
-    except (OSError, ValueError, TypeError) as error:
-        raise InvalidArgument(
-            f"--data: {path} must hold numbers, (M, *event), as numpy.save writes them: {error}"
-        ) from error
+    except (OSError, ValueError, EOFError) as error:
+        raise InvalidArgument(f"--data: {path} must be an array as numpy.save writes it: {error}") from error
+    if array.dtype.kind not in "fiu":
+        raise InvalidArgument(f"--data: {path} must hold real numbers, (M, *event), got {array.dtype}")
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
 
 
 def _event(given: list[int] | None, model: Any, data: Tensor | None) -> tuple[int, ...]:
     """The shape of a sample: the one that is given, or the data's, or the model's own."""
-    from ..errors import InvalidArgument, sizes
+    from ..comparison.run import event_of
+    from ..errors import InvalidArgument, whole
 
     if given is not None:
-        return sizes("sdekit compare", "--event", given)
+        return tuple(whole("sdekit compare", "--event", n, at_least=1) for n in given)
     if data is not None:
         return tuple(data.shape[1:])
-    event = getattr(model, "event", None)
+    event = event_of(model)
     if event is None:
         raise InvalidArgument("--event: must be given where neither the model nor --data tells the shape of a sample")
-    return tuple(event)
+    return event
 
 
 def _entry(text: str) -> Entry:
@@ -147,10 +148,10 @@ def _entry(text: str) -> Entry:
 
     if text == "nfe=N":
         return Entry(text)
-    name, _, grid = text.partition("@")
+    name, at, grid = text.partition("@")
     solver = read("SAMPLER", name)
     if not isinstance(solver, Solver):
         raise InvalidArgument(f"SAMPLER: {name!r} must be a solver, got {describe(solver)}")
-    if grid and grid not in (*NAMES, *TABLE_NAMES):
+    if at and grid not in (*NAMES, *TABLE_NAMES):
         raise InvalidArgument(f"SAMPLER: the grid of {text!r} must be one of {', '.join((*NAMES, *TABLE_NAMES))}")
     return Entry(text, solver, grid or "log_snr")

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
-
-from torch import Tensor
+from typing import Any, NamedTuple
 
 from .. import solvers as s
 from ..errors import InvalidArgument, InvalidType, describe
 from ..grids import Grid
 from ..solvers.base import Solver, check_solver
 
-OnGrid: TypeAlias = str | Grid | Tensor | Sequence[float]
-
 
 class Entry(NamedTuple):
-    """A solver on a grid; without either, what ``sample(..., nfe=N)`` takes."""
+    """A solver, and a grid by name or by function (sde, steps) -> times; what ``sample`` takes for nfe without them."""
 
     name: str
     solver: Solver | None = None
-    grid: OnGrid | None = None
+    grid: str | Grid | None = None
 
 
 DEFAULT: tuple[Entry, ...] = (
@@ -45,9 +41,13 @@ def entries(value: Any) -> list[Entry]:
             raise InvalidType(f"compare: entries must be solvers or Entry(name, solver, grid), got {describe(item)}")
         if item.solver is not None:
             check_solver("compare", item.solver, "entries")
+        if not (item.grid is None or isinstance(item.grid, str) or callable(item.grid)):
+            raise InvalidType(
+                f"compare: entries must be on grids by name or by function (sde, steps), got {describe(item.grid)}"
+            )
         if item.name in [other.name for other in found]:
             raise InvalidArgument(f"compare: entries must have names of their own, got {item.name!r} twice")
         found.append(item)
     if not found:
-        raise InvalidArgument("compare: entries must hold at least one sampler, got none")
+        raise InvalidArgument(f"compare: entries must hold at least one sampler, got {describe(value)}")
     return found

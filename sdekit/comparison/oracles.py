@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import one_of
 from ..models import GaussianMixture
+from ..models.base import gaussian as as_gaussian
 from ..noise import Noise
 from ..sdes import EDMSDE, GaussianSDE
 
@@ -70,7 +71,7 @@ def oracle(name: str, sde: GaussianSDE | None = None) -> GaussianMixture:
     Example: ``model = oracle("lattice")``.
     """
     law = NAMES[one_of("oracle", "name", name, tuple(NAMES))]()
-    process = EDMSDE(t_min=0.002, t_max=80.0) if sde is None else sde
+    process = EDMSDE(t_min=0.002, t_max=80.0) if sde is None else as_gaussian("oracle", sde)
     mean, covariance = moments(GaussianMixture(process, *law))
     spread = float((covariance.trace() / len(mean)).sqrt())
     return GaussianMixture(process.with_prior(mean, spread), *law)

@@ -6,15 +6,23 @@ import csv
 import io
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..metrics import Interval, NoiseFloor
+from ..errors import InvalidArgument, InvalidType, describe, file_path, one_of
+from ..metrics import EnergyDistance, Interval, NoiseFloor
+
+if TYPE_CHECKING:
+    from ..plots import Tradeoff
+
+ENERGY = EnergyDistance.name
+
+COSTS = {"nfe": "network evaluations", "seconds": "seconds"}
 
 FLOW = "flow error"
 """The root mean square, over rows and coordinates, of the difference to the exact flow's end from the same start."""
@@ -24,9 +32,10 @@ FLOW = "flow error"
 class Measured:
     """A sampler at a budget: what it cost, and how far its samples are from what they should be.
 
-    ``flow``: the root mean square error of a deterministic sampler beside the exact flow from the same starts; None
-    where noise was drawn. ``law``: by the name of a distance, the samples against the model's own law, which is the
-    error of the solver alone. ``data``: against data, the error of the model in it.
+    ``nfe``: network evaluations a sample. ``seconds``: of the whole run, on the clock. ``flow``: the root mean square
+    error of a deterministic sampler beside the exact flow from the same starts; None where noise was drawn. ``law``: by
+    the name of a distance, the samples against the model's own law, which is the error of the solver alone. ``data``:
+    against data, the error of the model in it.
     """
 
     sampler: str
@@ -71,14 +80,27 @@ class Comparison:
         """The names of what was measured."""
         return list(dict.fromkeys(name for row in self.rows for name in row.figures))
 
-    def front(self, figure: str = "energy distance", cost: str = "nfe") -> list[Measured]:
-        """The Pareto front: the rows than which none is better in a figure at no higher cost, "nfe" or "seconds"."""
-        price: Callable[[Measured], float] = lambda row: row.nfe if cost == "nfe" else row.seconds  # noqa: E731
-        known = sorted((row for row in self.rows if figure in row.figures), key=price)
+    @property
+    def main(self) -> list[str]:
+        """Those of them that a picture shows unless told: the flow error and the energy distances."""
+        return [name for name in (FLOW, ENERGY, to_data(ENERGY)) if name in self.figures]
+
+    def front(self, figure: str = ENERGY, cost: str = "nfe") -> list[Measured]:
+        """The Pareto front of a figure and a cost, "nfe" or "seconds": each row that is better than all cheaper ones.
+
+        Of rows of one cost it is the best; what only equals a cheaper one is left out. Raises InvalidArgument for a
+        figure that no row has.
+        """
+        one_of("Comparison.front", "figure", figure, self.figures)
+        one_of("Comparison.front", "cost", cost, COSTS)
+
+        def place(row: Measured) -> tuple[float, float]:
+            return getattr(row, cost), row.figures[figure].value
+
         best, kept = float("inf"), []
-        for row in sorted(known, key=lambda row: (price(row), row.figures[figure].value)):
-            if row.figures[figure].value < best:
-                best = row.figures[figure].value
+        for row in sorted((row for row in self.rows if figure in row.figures), key=place):
+            if place(row)[1] < best:
+                best = place(row)[1]
                 kept.append(row)
         return kept
 
@@ -86,8 +108,11 @@ class Comparison:
         return self.table()
 
     def table(self, figures: Sequence[str] | None = None) -> str:
-        """A line a row, a column a figure with its interval: all figures, or those that are named."""
-        names = self.figures if figures is None else [name for name in self.figures if name in figures]
+        """A line a row, a column a figure with its interval: all figures, or those that are named.
+
+        Raises InvalidArgument for a figure that no row has.
+        """
+        names = self._known("Comparison.table", self.figures if figures is None else figures)
         head = ["NFE", "sampler", "seconds", *names]
         lines = [
             [f"{row.nfe:g}", row.sampler, f"{row.seconds:.3g}", *(_cell(row.figures.get(name)) for name in names)]
@@ -144,27 +169,39 @@ class Comparison:
 
     def save(self, path: str | Path) -> Path:
         """Writes ``to_dict`` as JSON, and returns the path."""
-        path = Path(path)
+        path = file_path("Comparison.save", "path", path)
         path.write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
         return path
 
-    def plot(self, path: str | Path, figures: Sequence[str] = (FLOW, "energy distance")) -> Path:
-        """Draws figures over network evaluations and over seconds, with the Pareto front and the noise floor."""
+    def plot(self, path: str | Path, figures: Sequence[str] | None = None) -> Path:
+        """Draws figures over network evaluations and over seconds, with the Pareto front and the noise floor.
+
+        Raises InvalidArgument for a figure that no row has.
+        """
         from .. import plots
 
-        panels = []
-        for cost, label in (("nfe", "network evaluations"), ("seconds", "seconds")):
-            for name in figures:
-                chosen = [row for row in self.rows if name in row.figures]
-                if not chosen:
-                    continue
-                curves: dict[str, list[tuple[float, float, float, float]]] = {}
-                for row in chosen:
-                    curves.setdefault(row.sampler, []).append((getattr(row, cost), *row.figures[name]))
-                front = [(getattr(row, cost), row.figures[name].value) for row in self.front(name, cost)]
-                floor = self.floors.get(name)
-                panels.append(plots.Tradeoff(name, label, curves, front, None if floor is None else floor.high))
-        return plots.save(plots.tradeoffs(panels), Path(path))
+        path = file_path("Comparison.plot", "path", path)
+        names = self._known("Comparison.plot", self.main if figures is None else figures)
+        panels = [self._panel(name, cost) for cost in COSTS for name in names]
+        return plots.save(plots.tradeoffs(panels, columns=len(names)), path)
+
+    def _panel(self, name: str, cost: str) -> Tradeoff:
+        from .. import plots
+
+        curves: dict[str, list[tuple[float, float, float, float]]] = {}
+        for row in self.rows:
+            if name in row.figures:
+                curves.setdefault(row.sampler, []).append((getattr(row, cost), *row.figures[name]))
+        front = [(getattr(row, cost), row.figures[name].value) for row in self.front(name, cost)]
+        floor = self.floors.get(name)
+        return plots.Tradeoff(name, COSTS[cost], curves, front, None if floor is None else floor.high)
+
+    def _known(self, owner: str, names: Any) -> list[str]:
+        if isinstance(names, str) or not isinstance(names, Sequence):
+            raise InvalidType(f"{owner}: figures must be a list of names, got {describe(names)}")
+        if not names:
+            raise InvalidArgument(f"{owner}: figures must hold at least one name, got {describe(names)}")
+        return [one_of(owner, "figures", name, self.figures) for name in names]
 
 
 def _cell(value: Interval | None) -> str:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import metrics
 from ..choice import for_budget
-from ..errors import MOST, InvalidArgument, UnsupportedCombination, describe, flag, sizes, whole
+from ..errors import MOST, InvalidArgument, InvalidType, UnsupportedCombination, describe, flag, sizes, whole
+from ..grids import Grid, levels
 from ..metrics import Distance, Interval, NoiseFloor
 from ..metrics.base import bootstrap, rows
 from ..models import GaussianMixture, ScoreModel
 from ..models.base import check_model
 from ..noise import Noise
-from ..sampling import sample
+from ..noise.checks import Seed, fold
+from ..sampling import Samples, sample
 from ..sdes import GaussianSDE
 from ..solvers.base import Solver
 from . import oracles
-from .entry import DEFAULT, Entry, OnGrid
+from .entry import DEFAULT, Entry
 from .entry import entries as read
 from .result import Comparison, Measured, to_data
 
@@ -32,6 +34,10 @@ START, PATH, LAW, SUBSETS, BOOTSTRAP = range(5)
 FINE = {torch.float64: 1e-8, torch.float32: 1e-4}
 """The tolerance of the exact flow by the dtype of a model, in units of the data's deviation."""
 
+PARTS = 8
+"""Of the model's own law N times as many samples are drawn; a quarter of them is the reference, the others make the
+floors. Of data likewise. Floors of fewer would be too narrow: their draws would be nearly the same rows."""
+
 
 def compare(
     model: ScoreModel,
@@ -40,65 +46,145 @@ def compare(
     *,
     nfe: Sequence[int] = (5, 10, 20, 50),
     data: Tensor | None = None,
-    seed: int | Sequence[int] = 0,
+    seed: Seed = 0,
     repeats: int = 200,
     progress: bool = False,
 ) -> Comparison:
-    """Measures samplers of a model at budgets of network evaluations, all from the same noise.
+    """Measures samplers of a model at budgets of network evaluations, all from the same starts.
 
-    ``shape``: (N, *event), N samples of each. ``entries``: solvers on the log-SNR grid, or :class:`Entry`. ``nfe``: the
-    most network evaluations that a sample may cost; a sampler that one step of would cost more is left out there.
+    ``shape``: (N, *event), N samples of each, 4 at least. ``entries``: solvers on the log-SNR grid, or :class:`Entry`.
+    ``nfe``: the most network evaluations that a sample may cost.
 
     A deterministic sampler is compared, row by row, with the exact probability flow from the same start: the root mean
     square of the difference, which is the error of the solver alone. Any sampler's law is compared with the model's
-    own, 2 N exact draws of a :class:`GaussianMixture` and else the ends of the exact flow from other starts: energy
-    distance, MMD, sliced Wasserstein, a classifier's share, Gaussian Wasserstein, mean and covariance, each beside the
-    noise floor of N exact samples. With ``data``, (M, *event) of 2 N rows at least, the same to data, and the model's
-    own distance to them: the error of the model, apart. The exact flow is Dopri5 to 1e-8 of the data's deviation, and
-    1e-4 for a model in float32.
+    own, of which 2 N samples are the reference: exact draws of a :class:`GaussianMixture`, and else the ends of the
+    exact flow from other starts. By energy distance, squared MMD, sliced Wasserstein, a classifier's share, Gaussian
+    Wasserstein, mean and covariance, each beside its noise floor: what N of 6 N other samples of the law have. With
+    ``data``, (M, *event) of 4 N rows at least, the same to data, a quarter of them the reference and the others the
+    floor's; and the model's own distance to data, which is the error of the model apart from any solver.
 
-    Intervals: 95 %, ``repeats`` bootstrap draws of the rows. One seed gives one result, but for the seconds.
+    The exact flow is Dopri5 to 1e-8 of the data's deviation, and to 1e-4 for a model in float32. Intervals: 95 %, of
+    ``repeats`` bootstrap draws of the rows; floors are of as many. One seed gives one result, but for the seconds:
+    those of one run, before which every sampler has run at the least budget.
 
-    Raises named errors at the door; UnsupportedCombination for a process without alpha and sigma.
+    Raises named errors at the door: for a sampler that chooses its own evaluations, and a grid that begins elsewhere
+    than at t_max; UnsupportedCombination for a process without alpha and sigma.
 
     Example: ``print(compare(oracle("ring"), (1000, 2)))``.
     """
+    flag("compare", "progress", progress)
+    shape, runs = check(model, shape, entries, nfe=nfe, data=data, seed=seed, repeats=repeats)
+    seed, repeats = tuple(map(int, seed)) if isinstance(seed, Sequence) else int(seed), int(repeats)
+    x_T = _starts(model, shape, _part(seed, START))
+    exact = _flow(model, x_T)
+    own = _law(model, shape, seed)
+    known = oracles.moments(model) if isinstance(model, GaussianMixture) else None
+    goals = [Goal.split(own, shape[0], str, known)]
+    if data is not None:
+        order = Noise(_part(seed, SUBSETS)).uniform(len(data), stream="rows").argsort().to(data.device)
+        goals.append(Goal.split(data[order], shape[0], to_data, None))
+    for run in (run for run in runs if run.budget == min(run.budget for run in runs)):
+        _timed(model, run, x_T, seed)  # what is paid once is in no one's seconds
+    found = tuple(_measured(model, run, x_T, exact, goals, seed, repeats) for run in _shown(runs, progress))
+    return Comparison(
+        model=repr(model) if isinstance(model, GaussianMixture) else type(model).__name__,
+        shape=shape,
+        seed=seed,
+        rows=found,
+        floors={name: floor for goal in goals for name, floor in goal.floors(repeats, seed).items()},
+        model_error={
+            goal.named(name): value
+            for goal in goals[1:]
+            for name, value in goal.measured(goals[0].pool[: shape[0]], repeats, seed).items()
+        },
+    )
+
+
+class Run(NamedTuple):
+    """An entry at a budget, and what ``sample`` takes for it."""
+
+    entry: Entry
+    budget: int
+    solver: Solver
+    steps: int
+    grid: str | Grid
+
+    @property
+    def on(self) -> str:
+        """The grid in a word."""
+        if isinstance(self.grid, str):
+            return self.grid
+        return str(getattr(getattr(self.grid, "func", self.grid), "__name__", self.grid))
+
+
+def check(
+    model: ScoreModel,
+    shape: Sequence[int],
+    entries: Sequence[Entry | Solver],
+    *,
+    nfe: Sequence[int],
+    data: Tensor | None,
+    seed: Seed,
+    repeats: int,
+) -> tuple[tuple[int, ...], list[Run]]:
+    """The shape and every sampler at every budget; raises as ``compare`` does."""
     check_model("compare", model)
     if not isinstance(model.sde, GaussianSDE):
         raise UnsupportedCombination(
             f"compare: model must be on a process with alpha and sigma, got {type(model.sde).__name__}"
         )
     shape = sizes("compare", "shape", shape)
-    if shape[0] < 4:
-        raise InvalidArgument(f"compare: shape must ask for at least 4 samples, got {shape}")
-    samplers = read(entries)
-    for entry in samplers:
-        if entry.solver is not None:
-            entry.solver.check(model)
-    if isinstance(nfe, (int, str)) or not isinstance(nfe, Sequence) or not nfe:
-        raise InvalidArgument(f"compare: nfe must be a list of budgets, got {describe(nfe)}")
-    budgets = [whole("compare", "nfe", n, at_least=1, at_most=MOST) for n in nfe]
-    repeats = whole("compare", "repeats", repeats, at_least=2, at_most=MOST)
-    flag("compare", "progress", progress)
-    x_T = model.sde.prior.sample(shape, Noise(_part(seed, START)), dtype=model.dtype, device=model.device)
-    goals = _goals(model, shape, data, seed)
-    exact = _flow(model, x_T)
-    runs = [(entry, n) for n in budgets for entry in samplers if _fits(model, entry, n)]
-    found = []
-    for entry, n in _shown(runs, progress):
-        found.append(_measured(model, entry, n, x_T, exact, goals, seed, repeats))
-    return Comparison(
-        model=repr(model) if isinstance(model, GaussianMixture) else type(model).__name__,
-        shape=shape,
-        seed=seed if isinstance(seed, int) else list(seed),
-        rows=tuple(found),
-        floors={name: floor for goal in goals for name, floor in goal.floors(seed).items()},
-        model_error={
-            to_data(d.name): d.interval(goals[0].pool[: shape[0]], repeats=repeats, seed=_part(seed, BOOTSTRAP))
-            for goal in goals[1:]
-            for d in goal.distances
-        },
-    )
+    if shape[0] < 4 or 0 in shape:
+        raise InvalidArgument(f"compare: shape must ask for at least 4 samples that are not empty, got {shape}")
+    event = event_of(model)
+    if event is not None and shape[1:] != event:
+        raise InvalidArgument(f"compare: shape must be (N, *{event}) for the model, got {shape}")
+    runs = _runs(model, read(entries), nfe)
+    fold(seed)
+    whole("compare", "repeats", repeats, at_least=2, at_most=MOST)
+    if data is not None:
+        _check_data(data, shape)
+    return shape, runs
+
+
+def event_of(model: ScoreModel) -> tuple[int, ...] | None:
+    """The shape of one sample, where the model or its network knows it."""
+    event = getattr(model, "event", getattr(getattr(model, "network", None), "event", None))
+    return None if event is None else tuple(event)
+
+
+def _runs(model: ScoreModel, samplers: Sequence[Entry], nfe: Any) -> list[Run]:
+    """Every sampler at every budget, or an error for one that could not run."""
+    if isinstance(nfe, str) or not isinstance(nfe, Sequence):
+        raise InvalidType(f"compare: nfe must be a list of budgets, got {describe(nfe)}")
+    if not nfe:
+        raise InvalidArgument(f"compare: nfe must hold at least one budget, got {describe(nfe)}")
+    budgets = [whole("compare", "nfe", n, at_least=model.evaluations, at_most=MOST) for n in nfe]
+    for solver in (entry.solver for entry in samplers if entry.solver is not None):
+        solver.check(model)
+        if solver.evaluations is None:
+            raise UnsupportedCombination(
+                f"compare: entries must cost a number of evaluations a step, got {solver}, which chooses its own"
+            )
+    runs = [Run(entry, n, *for_budget(model, n, entry.solver, entry.grid)) for n in budgets for entry in samplers]
+    for run in runs:
+        first = float(levels(model.sde, run.grid, run.steps)[0].t)
+        if abs(first - model.sde.t_max) > 1e-9 * abs(model.sde.t_max):
+            raise InvalidArgument(
+                f"compare: entries must be on grids that begin at t_max={model.sde.t_max:g}, "
+                f"got {run.entry.name!r}, whose {run.on} begins at {first:g}"
+            )
+    return runs
+
+
+def _check_data(data: Any, shape: tuple[int, ...]) -> None:
+    """Raises a named error unless there are enough data of the samples' shape."""
+    rows("compare", "data", data)
+    if tuple(data.shape[1:]) != shape[1:] or len(data) < 4 * shape[0]:
+        raise InvalidArgument(
+            f"compare: data must be of shape (M, *{shape[1:]}) with M at least 4 N = {4 * shape[0]}, "
+            f"got {describe(data)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -110,56 +196,43 @@ class Goal:
     samples: int
     named: Callable[[str], str]
 
-    def measured(self, x: Tensor, repeats: int, seed: Any) -> dict[str, Interval]:
+    @classmethod
+    def split(cls, x: Tensor, samples: int, named: Callable[[str], str], moments: tuple[Tensor, Tensor] | None) -> Goal:
+        """A quarter of x as the reference, with the law's own moments where they are known."""
+        reference, pool = x[: len(x) // 4], x[len(x) // 4 :]
+        kinds = (metrics.GaussianWasserstein, metrics.MeanError, metrics.CovarianceError)
+        distances = (
+            metrics.EnergyDistance(reference),
+            metrics.MMD(reference),
+            metrics.SlicedWasserstein(reference),
+            metrics.NearestNeighbours(reference),
+            *(kind.of(reference) if moments is None else kind(*moments) for kind in kinds),
+        )
+        return cls(distances, pool, samples, named)
+
+    def measured(self, x: Tensor, repeats: int, seed: Seed) -> dict[str, Interval]:
         """The distances of samples, by name."""
         return {d.name: d.interval(x, repeats=repeats, seed=_part(seed, BOOTSTRAP)) for d in self.distances}
 
-    def floors(self, seed: Any) -> Mapping[str, NoiseFloor]:
+    def floors(self, repeats: int, seed: Seed) -> Mapping[str, NoiseFloor]:
         """What perfect samples have."""
         return {
-            self.named(d.name): d.floor(self.pool, self.samples, repeats=100, seed=_part(seed, SUBSETS))
+            self.named(d.name): d.floor(self.pool, self.samples, repeats=repeats, seed=_part(seed, SUBSETS))
             for d in self.distances
         }
 
 
-def _goals(model: ScoreModel, shape: tuple[int, ...], data: Tensor | None, seed: Any) -> list[Goal]:
-    """The model's own law and, where there are data, theirs."""
-    n = shape[0]
-    if data is not None:
-        flat = rows("compare", "data", data)
-        if tuple(data.shape[1:]) != shape[1:] or len(flat) < 2 * n:
-            raise InvalidArgument(
-                f"compare: data must be of shape (M, *{shape[1:]}) with M at least 2 N = {2 * n}, got {describe(data)}"
-            )
-    own = _law(model, (4 * n, *shape[1:]), _part(seed, LAW))
-    exact = oracles.moments(model) if isinstance(model, GaussianMixture) else None
-    goals = [_goal(own[: 2 * n], own[2 * n :], n, str, exact)]
-    if data is not None:
-        half = len(data) // 2
-        mixed = data[Noise(_part(seed, SUBSETS)).uniform(len(data), stream="rows").argsort().to(data.device)]
-        goals.append(_goal(mixed[:half], mixed[half:], n, to_data, None))
-    return goals
-
-
-def _goal(
-    reference: Tensor, pool: Tensor, n: int, named: Callable[[str], str], moments: tuple[Tensor, Tensor] | None
-) -> Goal:
-    kinds = (metrics.GaussianWasserstein, metrics.MeanError, metrics.CovarianceError)
-    distances = (
-        metrics.EnergyDistance(reference),
-        metrics.MMD(reference),
-        metrics.SlicedWasserstein(reference),
-        metrics.NearestNeighbours(reference),
-        *(kind.of(reference) if moments is None else kind(*moments) for kind in kinds),
-    )
-    return Goal(distances, pool, n, named)
-
-
-def _law(model: ScoreModel, shape: tuple[int, ...], seed: Any) -> Tensor:
-    """Exact draws of the model's own law."""
+def _law(model: ScoreModel, shape: tuple[int, ...], seed: Seed) -> Tensor:
+    """Samples of the model's own law, PARTS times as many as the shape asks for."""
     if isinstance(model, GaussianMixture):
-        return model.sample(shape[0], Noise(seed))
-    return _flow(model, model.sde.prior.sample(shape, Noise(seed), dtype=model.dtype, device=model.device))
+        return model.sample(PARTS * shape[0], Noise(_part(seed, LAW)))
+    # N at a time: no more than a run holds, and as many as a condition of one a row has
+    parts = [_flow(model, _starts(model, shape, (*_part(seed, LAW), i))) for i in range(PARTS)]
+    return torch.cat(parts)
+
+
+def _starts(model: ScoreModel, shape: tuple[int, ...], seed: Seed) -> Tensor:
+    return model.sde.prior.sample(shape, Noise(seed), dtype=model.dtype, device=model.device)
 
 
 def _flow(model: ScoreModel, x_T: Tensor) -> Tensor:
@@ -169,66 +242,51 @@ def _flow(model: ScoreModel, x_T: Tensor) -> Tensor:
     return sample(model, x_T=x_T, tol=min(max(tol, 1e-12), 1.0))
 
 
-def _fits(model: ScoreModel, entry: Entry, n: int) -> bool:
-    """Whether a run of one step is within a budget."""
-    try:
-        for_budget(model, n, entry.solver, entry.grid)
-    except InvalidArgument:
-        return False
-    return True
-
-
 def _measured(
-    model: ScoreModel,
-    entry: Entry,
-    n: int,
-    x_T: Tensor,
-    exact: Tensor,
-    goals: Sequence[Goal],
-    seed: Any,
-    repeats: int,
+    model: ScoreModel, run: Run, x_T: Tensor, exact: Tensor, goals: Sequence[Goal], seed: Seed, repeats: int
 ) -> Measured:
-    solver, steps, grid = for_budget(model, n, entry.solver, entry.grid)
-    begin = time.perf_counter()
-    run = sample(model, x_T=x_T, solver=solver, steps=steps, grid=grid, seed=_part(seed, PATH), full=True)
-    seconds = time.perf_counter() - begin
-    flow = None
-    if not solver.stochastic:
-        squares = (run.x.double() - exact.double()).reshape(len(x_T), -1).square().mean(1).cpu()
-        flow = bootstrap(
-            "compare",
-            lambda counts: (counts @ squares / counts.sum(1)).sqrt(),
-            len(squares),
-            repeats=repeats,
-            seed=_part(seed, BOOTSTRAP),
-        )
+    found, seconds = _timed(model, run, x_T, seed)
     return Measured(
-        entry.name,
-        repr(solver),
-        entry.grid if isinstance(entry.grid, str) else _grid_name(grid),
-        n,
-        float(torch.as_tensor(run.nfe, dtype=torch.float64).mean()),
+        run.entry.name,
+        repr(run.solver),
+        run.on,
+        run.budget,
+        float(torch.as_tensor(found.nfe, dtype=torch.float64).mean()),
         seconds,
-        flow,
-        *(goal.measured(run.x, repeats, seed) for goal in goals),
+        None if run.solver.stochastic else _off(found.x, exact, repeats, _part(seed, BOOTSTRAP)),
+        *(goal.measured(found.x, repeats, seed) for goal in goals),
     )
 
 
-def _grid_name(grid: OnGrid) -> str:
-    return str(getattr(grid, "__name__", getattr(getattr(grid, "func", None), "__name__", describe(grid))))
+def _timed(model: ScoreModel, run: Run, x_T: Tensor, seed: Seed) -> tuple[Samples, float]:
+    begin = time.perf_counter()
+    found = sample(model, x_T=x_T, solver=run.solver, steps=run.steps, grid=run.grid, seed=_part(seed, PATH), full=True)
+    return found, time.perf_counter() - begin
 
 
-def _part(seed: Any, what: int) -> tuple[int, ...]:
+def _off(x: Tensor, exact: Tensor, repeats: int, seed: Seed) -> Interval:
+    """The root mean square of a difference, over rows and coordinates."""
+    squares = (x.double() - exact.double()).reshape(len(x), -1).square().mean(1).cpu()
+    return bootstrap(
+        "compare",
+        lambda counts: (counts @ squares / counts.sum(1)).sqrt(),
+        len(squares),
+        repeats=repeats,
+        seed=seed,
+    )
+
+
+def _part(seed: Seed, what: int) -> tuple[int, ...]:
     return (*(seed if isinstance(seed, Sequence) else (seed,)), what)
 
 
-def _shown(runs: Sequence[tuple[Entry, int]], progress: bool) -> Iterator[tuple[Entry, int]]:
+def _shown(runs: Sequence[Run], progress: bool) -> Iterator[Run]:
     if not progress:
         yield from runs
         return
     from tqdm import tqdm
 
     with tqdm(runs, leave=False) as bar:
-        for entry, n in bar:
-            bar.set_description(f"{entry.name} at {n}")
-            yield entry, n
+        for run in bar:
+            bar.set_description(f"{run.entry.name} at {run.budget}")
+            yield run

@@ -34,10 +34,9 @@ class NoiseFloor:
 
 
 class Distance(ABC):
-    """How far the law of samples is from a reference.
+    """How far the law of samples is from a reference: a float64 scalar of x, (N, *event) with N >= 2.
 
-    ``distance(x)`` is a float64 scalar, of x of shape (N, *event). A distance says what its value is where each row
-    counts some number of times; the bootstrap follows.
+    A distance says what its value is where each row counts some number of times; the bootstrap follows.
     """
 
     name: str
@@ -62,8 +61,8 @@ class Distance(ABC):
         """The distance, and its interval of the ``level`` from ``repeats`` draws of the rows of x with replacement.
 
         With the quantiles q of the draws' distances it is 2 distance - q_high to 2 distance - q_low, without the bias
-        that a draw has beside its sample; it may reach below 0. The reference stays the same.
-        (Davison & Hinkley 1997, eq. 5.6, the basic bootstrap.)
+        that a draw has beside its sample; it may reach below 0. The reference stays the same. A draw of one row alone
+        is drawn again. (The basic bootstrap: Davison & Hinkley 1997, eq. 5.6.)
         """
         x = self._given(x)
         owner = type(self).__name__
@@ -74,11 +73,15 @@ class Distance(ABC):
     def floor(self, real: Tensor, n: int, *, repeats: int = 200, seed: int | Sequence[int] = 0) -> NoiseFloor:
         """The distance of n rows of ``real``, drawn without replacement, ``repeats`` times: what a perfect sampler has.
 
-        ``real`` must be other data than the reference, n rows of it at least.
+        ``real`` must be other data than the reference, n rows of it at least. The draws share rows, so that the floor's
+        own ends are rough where n is not small beside ``len(real)``.
         """
         real = self._given(real, "real")
-        chosen = subsets(type(self).__name__, real, n, repeats, seed)
-        return summary(torch.stack([self.values(real[rows], real.new_ones(1, n))[0] for rows in chosen]))
+        return summary(self.among(real, subsets(type(self).__name__, real, n, repeats, seed)))
+
+    def among(self, real: Tensor, chosen: Sequence[Tensor]) -> Tensor:
+        """The distances (R,) of subsets of ``real``, (N, D) in float64, by the numbers of their rows."""
+        return torch.cat([self.values(real[numbers], real.new_ones(1, len(numbers))) for numbers in chosen])
 
     def _given(self, x: Tensor, name: str = "x") -> Tensor:
         x = rows(type(self).__name__, name, x)
@@ -105,7 +108,11 @@ def bootstrap(
     noise = Noise(seed)
     counts = torch.ones(1 + repeats, n, dtype=torch.float64)
     for line in counts[1:]:
-        line.copy_((noise.uniform(n, stream="rows") * n).long().bincount(minlength=n))
+        while True:
+            drawn = (noise.uniform(n, stream="rows") * n).long().clamp(max=n - 1)
+            if bool((drawn != drawn[0]).any()):  # copies of one row are no sample: they have no pair
+                break
+        line.copy_(drawn.bincount(minlength=n))
     found = of(counts).cpu()
     ends = torch.tensor([0.5 - level / 2, 0.5 + level / 2], dtype=torch.float64)
     value = float(found[0])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..errors import InvalidArgument
-from .base import NoiseFloor, rows, subsets
+from .base import NoiseFloor, rows, subsets, summary
 from .kernels import EnergyDistance
 
 
@@ -36,8 +36,8 @@ def noise_floor(
     ``real`` must be other data than ``reference``, n rows of it at least.
     """
     _alike("noise_floor", ("real", real), ("reference", reference))
-    subsets("noise_floor", real, n, repeats, seed)
-    return EnergyDistance(reference).floor(real, n, repeats=repeats, seed=seed)
+    chosen = subsets("noise_floor", real, n, repeats, seed)
+    return summary(EnergyDistance(reference).among(rows("noise_floor", "real", real), chosen))
 
 
 def _alike(owner: str, *given: tuple[str, Tensor]) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, InvalidType, describe, number
-from .base import Distance, NoiseFloor, rows, subsets, summary
+from .base import Distance, rows
 
 CHUNK = 1024
 
@@ -44,14 +44,12 @@ class KernelDistance(Distance):
             own += ((counts @ self.between(distances(x, part))) * w).sum(1)
         return 2 * cross / (total * len(reference)) - own / (total**2 - counts.square().sum(1)) - self._own
 
-    def floor(self, real: Tensor, n: int, *, repeats: int = 200, seed: int | Sequence[int] = 0) -> NoiseFloor:
-        """As any distance's, with each pair of rows compared once."""
-        real = self._given(real, "real")
-        chosen = subsets(type(self).__name__, real, n, repeats, seed)
+    def among(self, real: Tensor, chosen: Sequence[Tensor]) -> Tensor:
+        """Each pair of rows is compared once, however many subsets hold it."""
         counts = real.new_zeros(len(chosen), len(real))
         for line, numbers in zip(counts, chosen, strict=True):
             line[numbers] = 1.0
-        return summary(self.values(real, counts))
+        return self.values(real, counts)
 
 
 class EnergyDistance(KernelDistance):
@@ -78,7 +76,7 @@ class MMD(KernelDistance):
     Raises InvalidArgument for a reference whose rows are all equal, and widths that are not positive.
     """
 
-    name = "MMD"
+    name = "squared MMD"
 
     def __init__(self, reference: Tensor, widths: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0)):
         if not isinstance(widths, (list, tuple)) or not widths:

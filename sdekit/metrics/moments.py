@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,19 +22,16 @@ class Moments(NamedTuple):
     @classmethod
     def given(cls, owner: str, mean: Any, covariance: Any) -> Moments:
         """The moments as they are given, the mean of any event shape; raises a named error where they do not fit."""
-        try:
-            m, c = (torch.as_tensor(v, dtype=torch.float64) for v in (mean, covariance))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InvalidType(
-                f"{owner}: mean and covariance must be numbers, got {describe(mean)} and {describe(covariance)}"
-            ) from error
-        m = m.reshape(-1)
-        if c.shape != (len(m), len(m)) or not bool(torch.isfinite(c).all()) or not torch.allclose(c, c.mT):
+        m, c = _numbers(owner, "mean", mean).reshape(-1), _numbers(owner, "covariance", covariance)
+        if c.shape != (len(m), len(m)) or not torch.allclose(c, c.mT):
             raise InvalidArgument(
-                f"{owner}: covariance must be symmetric and finite, ({len(m)}, {len(m)}), got {describe(covariance)}"
+                f"{owner}: covariance must be symmetric, of shape ({len(m)}, {len(m)}), got {describe(covariance)}"
             )
-        if not bool(torch.isfinite(m).all()):
-            raise InvalidArgument(f"{owner}: mean must be finite, got {describe(mean)} with NaN or infinity")
+        values = torch.linalg.eigvalsh(c)
+        if not float(values.sum()) > 0 or float(values.min()) < -1e-6 * float(values.max()):
+            raise InvalidArgument(
+                f"{owner}: covariance must be positive semi-definite and not 0, got {describe(covariance)}"
+            )
         return cls(m, c)
 
     @classmethod
@@ -44,26 +41,16 @@ class Moments(NamedTuple):
         mean = y.mean(0)
         return cls(mean, (y - mean).mT @ (y - mean) / (len(y) - 1))
 
-    @classmethod
-    def weighted(cls, x: Tensor, counts: Tensor) -> Iterator[Moments]:
-        """Those of x, (N, D), whose rows count as each line of (R, N) says."""
-        for w in counts:
-            total = w.sum()
-            mean = w @ x / total
-            yield cls(mean, (x - mean).mT @ (w[:, None] * (x - mean)) / (total - 1))
-
 
 class MomentDistance(Distance):
     """A distance between the moments of the samples and those of a law.
 
     ``mean``: (*event), ``covariance``: (D, D); or ``of(reference)``, the moments of a sample, (M, *event). Raises
-    InvalidArgument where they do not fit, or the covariance is 0.
+    InvalidArgument where they do not fit, or the covariance is 0 or has a negative eigenvalue.
     """
 
     def __init__(self, mean: Any, covariance: Any):
         self.law = Moments.given(type(self).__name__, mean, covariance)
-        if not float(self.law.covariance.trace()) > 0:
-            raise InvalidArgument(f"{type(self).__name__}: covariance must not be 0, got {describe(covariance)}")
 
     @classmethod
     def of(cls, reference: Tensor) -> Self:
@@ -75,14 +62,12 @@ class MomentDistance(Distance):
         """The numbers in an event."""
         return len(self.law.mean)
 
-    def values(self, x: Tensor, counts: Tensor) -> Tensor:
-        """The distances of the moments that the counts make."""
-        law = Moments(*(v.to(x) for v in self.law))
-        return torch.stack([self.between(own, law) for own in Moments.weighted(x, counts)])
-
-    @abstractmethod
-    def between(self, own: Moments, law: Moments) -> Tensor:
-        """The distance of the samples' moments to the law's."""
+    def moments(self, x: Tensor, counts: Tensor) -> Iterator[Moments]:
+        """Those of x, (N, D), in which each row is repeated as often as each line of (R, N) says."""
+        for w in counts:
+            total = w.sum()
+            mean = w @ x / total
+            yield Moments(mean, (x - mean).mT @ (w[:, None] * (x - mean)) / (total - 1))
 
 
 class MeanError(MomentDistance):
@@ -90,10 +75,12 @@ class MeanError(MomentDistance):
 
     name = "mean error"
 
-    def between(self, own: Moments, law: Moments) -> Tensor:
-        """The error of the mean."""
-        error: Tensor = (own.mean - law.mean).norm() / law.covariance.trace().sqrt()
-        return error
+    def values(self, x: Tensor, counts: Tensor) -> Tensor:
+        """The errors of the means."""
+        mean, covariance = (v.to(x) for v in self.law)
+        off = counts @ x / counts.sum(1, keepdim=True) - mean
+        errors: Tensor = off.norm(dim=1) / covariance.trace().sqrt()
+        return errors
 
 
 class CovarianceError(MomentDistance):
@@ -101,10 +88,12 @@ class CovarianceError(MomentDistance):
 
     name = "covariance error"
 
-    def between(self, own: Moments, law: Moments) -> Tensor:
-        """The error of the covariance."""
-        error: Tensor = (own.covariance - law.covariance).norm() / law.covariance.norm()
-        return error
+    def values(self, x: Tensor, counts: Tensor) -> Tensor:
+        """The errors of the covariances."""
+        covariance = self.law.covariance.to(x)
+        off = torch.stack([(own.covariance - covariance).norm() for own in self.moments(x, counts)])
+        errors: Tensor = off / covariance.norm()
+        return errors
 
 
 class GaussianWasserstein(MomentDistance):
@@ -116,11 +105,33 @@ class GaussianWasserstein(MomentDistance):
 
     name = "Gaussian Wasserstein"
 
-    def between(self, own: Moments, law: Moments) -> Tensor:
-        """W."""
-        values, vectors = torch.linalg.eigh(law.covariance)
+    def values(self, x: Tensor, counts: Tensor) -> Tensor:
+        """W of the moments."""
+        mean, covariance = (v.to(x) for v in self.law)
+        values, vectors = torch.linalg.eigh(covariance)
         root = (vectors * values.clamp(min=0.0).sqrt()) @ vectors.mT
-        crossed = torch.linalg.eigvalsh(root @ own.covariance @ root).clamp(min=0.0).sqrt().sum()
-        spread = own.covariance.trace() + law.covariance.trace() - 2 * crossed
-        distance: Tensor = ((own.mean - law.mean).square().sum() + spread.clamp(min=0.0)).sqrt()
-        return distance
+        squares = [
+            (own.mean - mean).square().sum() + _apart(own.covariance, covariance, root)
+            for own in self.moments(x, counts)
+        ]
+        return torch.stack(squares).sqrt()
+
+
+def _apart(own: Tensor, covariance: Tensor, root: Tensor) -> Tensor:
+    """tr(C_x + C - 2 (C^1/2 C_x C^1/2)^1/2), which is never below 0."""
+    crossed = torch.linalg.eigvalsh(root @ own @ root).clamp(min=0.0).sqrt().sum()
+    apart: Tensor = (own.trace() + covariance.trace() - 2 * crossed).clamp(min=0.0)
+    return apart
+
+
+def _numbers(owner: str, name: str, value: Any) -> Tensor:
+    """The value as finite real numbers in float64, on its own device."""
+    try:
+        tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidType(f"{owner}: {name} must be numbers, got {describe(value)}") from error
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise InvalidType(f"{owner}: {name} must be real numbers, got {describe(value)}")
+    if not bool(torch.isfinite(tensor).all()):
+        raise InvalidArgument(f"{owner}: {name} must be finite, got {describe(value)} with NaN or infinity")
+    return tensor.detach().to(torch.float64)

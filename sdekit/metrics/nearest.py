@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, whole
 from .base import Distance, rows
-from .kernels import distances
+from .kernels import CHUNK, distances
 
 
 class NearestNeighbours(Distance):
@@ -46,8 +46,15 @@ class NearestNeighbours(Distance):
                 f"neighbours, got {n}"
             )
         both = torch.cat([x, self.reference[:n].to(x.device)])
-        apart = distances(both, both).fill_diagonal_(torch.inf)
-        near = apart.topk(self.neighbours, largest=False).indices
-        real = (near >= n).sum(1) * 2 > self.neighbours
+        real = torch.cat(
+            [self._votes(both, numbers) for numbers in torch.split(torch.arange(2 * n, device=x.device), CHUNK)]
+        )
         of_x, of_reference = (~real[:n]).to(x), real[n:].to(x)
         return 0.5 * (counts @ of_x / counts.sum(1) + of_reference.mean())
+
+    def _votes(self, both: Tensor, numbers: Tensor) -> Tensor:
+        """Whether most of the neighbours of some rows lie in the second half."""
+        apart = distances(both[numbers], both)
+        apart[torch.arange(len(numbers), device=both.device), numbers] = torch.inf
+        near = apart.topk(self.neighbours, largest=False).indices
+        return (near >= len(both) // 2).sum(1) * 2 > self.neighbours

@@ -31,7 +31,8 @@ class SlicedWasserstein(Distance):
         if d == 1:
             axes = y.new_ones(1, 1)
         else:
-            axes = Noise(seed).normal((count, d), stream="projections", dtype=y.dtype, device=y.device)
+            # drawn on the host: the same directions on every device
+            axes = Noise(seed).normal((count, d), stream="projections", dtype=y.dtype).to(y.device)
         self.axes = axes / axes.norm(dim=1, keepdim=True)
         self.sorted = (self.axes @ y.mT).sort(1).values
 
@@ -41,20 +42,24 @@ class SlicedWasserstein(Distance):
         return int(self.axes.shape[1])
 
     def values(self, x: Tensor, counts: Tensor) -> Tensor:
-        """The distances, of the quantiles that the counts make."""
+        """The distances of the samples in which each row is repeated as often as it counts."""
         axes, y = self.axes.to(x.device), self.sorted.to(x.device)
         lines, order = (axes @ x.mT).sort(1)
-        return torch.stack([self._one(lines, count[order].long(), y) for count in counts])
+        return torch.stack([between(_repeated(lines, count[order].long()), y) for count in counts])
 
-    def _one(self, lines: Tensor, counts: Tensor, y: Tensor) -> Tensor:
-        n, m = int(counts[0].sum()), y.shape[1]
-        ends = counts.cumsum(1)
-        places = torch.arange(n, device=y.device).expand(len(lines), n).contiguous()
-        x = lines.gather(1, torch.searchsorted(ends, places, right=True))
-        # both quantile functions are constant between the multiples of 1/n and 1/m, here in units of 1/(n m)
-        every = torch.cat([torch.arange(n + 1) * m, torch.arange(m + 1) * n])
-        edges = torch.unique_consecutive(every.sort().values).to(y.device)
-        widths = edges.diff().to(y) / (n * m)
-        gaps = x[:, edges[:-1] // m] - y[:, edges[:-1] // n]
-        distance: Tensor = (gaps.square() @ widths).mean().sqrt()
-        return distance
+
+def _repeated(lines: Tensor, counts: Tensor) -> Tensor:
+    """Lines of sorted numbers, each as often as it counts: as often in all in every line."""
+    return lines.reshape(-1).repeat_interleave(counts.reshape(-1)).reshape(len(lines), -1)
+
+
+def between(x: Tensor, y: Tensor) -> Tensor:
+    """(mean over lines of int_0^1 (F_x^-1 - F_y^-1)^2)^1/2, of lines of sorted numbers, (L, N) and (L, M)."""
+    n, m = x.shape[1], y.shape[1]
+    # both quantile functions are constant between the multiples of 1/n and 1/m, here in units of 1/(n m)
+    every = torch.cat([torch.arange(n + 1) * m, torch.arange(m + 1) * n])
+    edges = torch.unique_consecutive(every.sort().values).to(y.device)
+    widths = edges.diff().to(y) / (n * m)
+    gaps = x[:, edges[:-1] // m] - y[:, edges[:-1] // n]
+    distance: Tensor = (gaps.square() @ widths).mean().sqrt()
+    return distance

@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from ..errors import MOST, InvalidArgument, InvalidType, describe, whole
 from ..sdes.gaussian import GaussianSDE
@@ -51,8 +51,9 @@ class Convergence(NamedTuple):
 class Tradeoff(NamedTuple):
     """What samplers reach for what they cost, on logarithmic scales.
 
-    ``curves``: by sampler, (cost, value, low, high) of each run. ``front``: (cost, value) of the runs than which none
-    is better at no higher cost. ``floor``: below it a value is noise.
+    ``curves``: by sampler, (cost, value, low, high) of each run, joined in their order. ``front``: (cost, value) of the
+    runs than which none is better at no higher cost. ``floor``: below it a value is noise. What is 0 or less stands at
+    the lower edge.
     """
 
     title: str
@@ -64,11 +65,9 @@ class Tradeoff(NamedTuple):
 
 @style.picture
 def tradeoffs(panels: Sequence[Tradeoff], columns: int = 2) -> Figure:
-    """Panels of values over costs, one colour a sampler in all of them; grey steps are the Pareto front."""
+    """Panels of values over costs, one colour a sampler in all of them, with the Pareto front as grey steps."""
     for panel in checks.listed("tradeoffs", "panels", panels, Tradeoff):
-        for name, points in checks.named("tradeoffs", "curves", panel.curves).items():
-            for point in points:
-                checks.finite("tradeoffs", f"curves of {name}", point)
+        _check_tradeoff(panel)
     columns = min(whole("tradeoffs", "columns", columns, at_least=1, at_most=MOST), len(panels))
     lines = math.ceil(len(panels) / columns)
     names = list(dict.fromkeys(name for panel in panels for name in panel.curves))
@@ -80,7 +79,7 @@ def tradeoffs(panels: Sequence[Tradeoff], columns: int = 2) -> Figure:
         shown = [point[1] for points in panel.curves.values() for point in points if point[1] > 0]
         least = min([*shown, *([panel.floor] if panel.floor and panel.floor > 0 else [])], default=1e-3)
         for name, points in panel.curves.items():
-            cost, value, low, high = np.asarray(sorted(points), dtype=np.float64).T
+            cost, value, low, high = np.asarray(points, dtype=np.float64).T
             value, low, high = (np.maximum(v, 0.5 * least) for v in (value, low, high))
             bars = np.maximum([value - low, high - value], 0.0)
             axes.errorbar(
@@ -88,9 +87,14 @@ def tradeoffs(panels: Sequence[Tradeoff], columns: int = 2) -> Figure:
                 linewidth=1.2, elinewidth=0.8, label=name,
             )  # fmt: skip
         if panel.front:
-            axes.step(*np.asarray(panel.front).T, where="post", color=style.MUTED, linewidth=5.0, alpha=0.25, zorder=0)
+            axes.step(
+                *np.asarray(panel.front).T, where="post", color=style.MUTED, linewidth=5.0, alpha=0.25, zorder=0,
+                label="Pareto front",
+            )  # fmt: skip
         if panel.floor is not None and panel.floor > 0:
-            axes.axhspan(0.4 * least, panel.floor, color=style.GREEN, alpha=0.15, linewidth=0, zorder=0)
+            axes.axhspan(
+                0.4 * least, panel.floor, color=style.GREEN, alpha=0.15, linewidth=0, zorder=0, label="noise floor"
+            )
         axes.set(title=panel.title, xlabel=panel.cost, xscale="log", yscale="log")
         if shown:
             axes.set_ylim(0.4 * least, 2.0 * max(shown))
@@ -98,17 +102,32 @@ def tradeoffs(panels: Sequence[Tradeoff], columns: int = 2) -> Figure:
         if all(tick == round(tick) for tick in ticks):
             kept = [a for a, b in zip(ticks, [*ticks[1:], math.inf], strict=True) if b > 1.15 * a]
             axes.set_xticks(kept, [f"{tick:g}" for tick in kept])
-            axes.set_xticks([], minor=True)
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.set_xticks([], minor=True)
         axes.grid(axis="y")
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
-    handles: dict[str, Any] = {}
+    handles: dict[str, Any] = dict.fromkeys(names)  # first the samplers, in the order of their colours
     for axes in grid.flat:
         found, labels = axes.get_legend_handles_labels()
         handles.update(zip(labels, found, strict=True))
     fig.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(4, len(handles)))
     return fig
+
+
+def _check_tradeoff(panel: Tradeoff) -> None:
+    """Raises a named error for points that are no numbers, or that cost nothing."""
+    for name, points in checks.named("tradeoffs", "curves", panel.curves).items():
+        for point in checks.listed("tradeoffs", f"curves of {name}", points, tuple):
+            checks.count("tradeoffs", f"curves of {name}", point, 4)
+            checks.finite("tradeoffs", f"curves of {name}", point)
+            if not point[0] > 0:
+                raise InvalidArgument(f"tradeoffs: curves of {name} must cost more than 0, got a cost of {point[0]:g}")
+    for point in panel.front:
+        checks.finite("tradeoffs", "front", point)
+    checks.finite("tradeoffs", "floor", [] if panel.floor is None else [panel.floor])
 
 
 @style.picture

@@ -931,6 +931,10 @@ NOISE = [
     ),
 ]
 
+LINE = torch.arange(8.0).reshape(4, 2)
+MEAN = Wrong({"none": None, "string": "ab", "nan": [0.0, v.NAN], "complex": [1j, 0.0], "booleans": [True, False]})
+COVARIANCE = Wrong({**MEAN.values, "number": 1.0, "variances": [1.0, 2.0]})
+SKEW = {"not symmetric": [[1.0, 0.5], [0.0, 1.0]], "zero": torch.zeros(2, 2), "below 0": [[1.0, 2.0], [2.0, 1.0]]}
 METRICS = [
     Entry(
         sk.metrics.energy_distance,
@@ -949,6 +953,63 @@ METRICS = [
             "seed": by("Noise", v.seed()),
         },
         together={"events of two sizes": ({"reference": torch.zeros(3, 5)}, "reference")},
+    ),
+    Entry(sk.metrics.EnergyDistance, fixed(reference=LINE), {"reference": v.batch(rows=2)}),
+    Entry(
+        sk.metrics.MMD,
+        fixed(reference=LINE),
+        {
+            "reference": v.batch(rows=2),
+            "widths": Wrong(
+                {"none": None, "number": 1.0, "string": "ab", "empty": [], "zero": [1.0, 0.0], "nan": [v.NAN]}
+            ),
+        },
+    ),
+    Entry(
+        sk.metrics.SlicedWasserstein,
+        fixed(reference=LINE),
+        {"reference": v.batch(rows=2), "projections": v.whole(1, 10_000_000), "seed": by("Noise", v.seed())},
+    ),
+    Entry(
+        sk.metrics.NearestNeighbours,
+        fixed(reference=LINE),
+        {"reference": v.batch(rows=2), "neighbours": v.whole(1)},
+        together={"an even number": ({"neighbours": 4}, "neighbours")},
+    ),
+    *(
+        Entry(
+            kind,
+            lambda: {"mean": torch.zeros(2), "covariance": torch.eye(2)},
+            {"mean": MEAN, "covariance": but(COVARIANCE, **SKEW)},
+            together={"of two sizes": ({"mean": torch.zeros(3)}, "covariance")},
+        )
+        for kind in (sk.metrics.GaussianWasserstein, sk.metrics.MeanError, sk.metrics.CovarianceError)
+    ),
+    method(
+        lambda: sk.metrics.EnergyDistance(LINE),
+        "interval",
+        fixed(x=X, repeats=2),
+        {
+            "x": v.batch(rows=2),
+            "repeats": v.whole(2, 10_000_000),
+            "level": v.number(above=0.0, below=1.0),
+            "seed": by("Noise", v.seed()),
+        },
+        owner="EnergyDistance",
+        together={"another size": ({"x": torch.zeros(3, 5)}, "x")},
+    ),
+    method(
+        lambda: sk.metrics.SlicedWasserstein(LINE),
+        "floor",
+        fixed(real=X, n=2, repeats=2),
+        {
+            "real": v.batch(rows=2),
+            "n": v.whole(2, 3),
+            "repeats": v.whole(2, 10_000_000),
+            "seed": by("Noise", v.seed()),
+        },
+        owner="SlicedWasserstein",
+        together={"another size": ({"real": torch.zeros(3, 5)}, "real")},
     ),
 ]
 
@@ -1584,13 +1645,89 @@ CERTIFICATION = [
         together={"a cell of a stranger": ({"cells": {("Heun", "VP"): ("1.0", True)}}, "cells")},
     ),
 ]
-ENTRIES = [*ENTRIES, *CERTIFICATION]
+
+
+def compared():
+    """Two samplers beside each other, by hand."""
+    row = sk.comparison.Measured("a", "DDIM()", "log_snr", 5, 5, 0.1, None, {"energy distance": INTERVAL})
+    return sk.comparison.Comparison("model", (8, 2), 0, (row,), {}, {})
+
+
+INTERVAL = sk.metrics.Interval(1.0, 0.5, 1.5)
+FIGURES = Wrong({"number": 3, "string": "energy distance", "empty": [], "unknown": ["cats"], "of numbers": [3]})
+PANEL = p.Tradeoff("t", "seconds", {"a": [(1.0, 2.0, 1.0, 3.0)]}, [(1.0, 2.0)], 0.5)
+COMPARISON = [
+    Entry(
+        sk.compare,
+        lambda: {"model": spy(), "shape": (8, 2), "entries": [sk.solvers.DDIM()], "nfe": (2,), "repeats": 2},
+        {
+            "model": v.model(),
+            "shape": but(v.shape(), few=(3, 2), hollow=(8, 0)),
+            "entries": Wrong(
+                {
+                    "none": None,
+                    "solver": sk.solvers.DDIM(),
+                    "string": "ab",
+                    "empty": [],
+                    "class": [sk.solvers.DDIM],
+                    "names": ["DDIM"],
+                    "pair": [("a", sk.solvers.DDIM())],
+                    "adaptive": [sk.solvers.ProbabilityFlow()],
+                    "twice": [sk.solvers.DDIM(), sk.solvers.DDIM()],
+                }
+            ),
+            "nfe": Wrong(
+                {"none": None, "number": 5, "string": "5", "empty": [], "zero": [0], "half": [2.5], "set": {5}}
+            ),
+            "data": but(v.batch(optional=True), few=torch.zeros(31, 2), another=torch.zeros(90, 3)),
+            "seed": by("Noise", v.seed()),
+            "repeats": v.whole(2, 10_000_000),
+            "progress": v.flag(),
+        },
+    ),
+    Entry(
+        sk.comparison.oracle,
+        fixed(name="ring"),
+        {"name": v.choice(), "sde": v.gaussian_process(optional=True)},
+    ),
+    method(compared, "front", NONE, {"figure": v.choice(), "cost": v.choice()}),
+    method(compared, "table", NONE, {"figures": FIGURES}),
+    method(
+        compared,
+        "plot",
+        lambda: {"path": INNER / "sdekit-malformed.png"},
+        {"path": v.path(), "figures": FIGURES},
+    ),
+    Entry(
+        p.tradeoffs,
+        lambda: {"panels": [PANEL]},
+        {
+            "panels": Wrong({**NO_LIST, "of names": ["a"]}),
+            "columns": v.whole(1, 10_000_000),
+        },
+        together={
+            "no curve": ({"panels": [PANEL._replace(curves={})]}, "curves"),
+            "a curve of nothing": ({"panels": [PANEL._replace(curves={"a": []})]}, "curves"),
+            "a curve of three numbers": ({"panels": [PANEL._replace(curves={"a": [(1.0, 2.0, 3.0)]})]}, "curves"),
+            "a nan": ({"panels": [PANEL._replace(curves={"a": [(1.0, v.NAN, 1.0, 3.0)]})]}, "curves"),
+            "no cost": ({"panels": [PANEL._replace(curves={"a": [(0.0, 2.0, 1.0, 3.0)]})]}, "curves"),
+            "a front of names": ({"panels": [PANEL._replace(front=[("a", "b")])]}, "front"),
+            "a floor of nan": ({"panels": [PANEL._replace(floor=v.NAN)]}, "floor"),
+        },
+    ),
+]
+ENTRIES = [*ENTRIES, *CERTIFICATION, *COMPARISON]
 
 RECORDS = {
     sk.certification.Certificate: "certify makes it",
     sk.certification.Check: "certify makes it",
     sk.certification.table: "it prints what certify made",
     p.Convergence: "read by the function that draws it",
+    p.Tradeoff: "read by the function that draws it",
+    sk.comparison.Comparison: "compare makes it",
+    sk.comparison.Measured: "compare makes it",
+    sk.comparison.Entry: "read by compare",
+    sk.metrics.Interval: "a distance makes it",
     sk.Level: "a process makes it",
     sk.GaussianLevel: "a process makes it",
     sk.Likelihood: "log_likelihood makes it",

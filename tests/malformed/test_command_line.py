@@ -7,6 +7,7 @@ import torch
 
 from sdekit.cli.main import COMMANDS, main, parser
 
+SAMPLERS = ["Nope", "DDIM(eta=3)", "DDIM(", "VPSDE", "DDIM@", "DDIM@cats", "ProbabilityFlow", "nfe=5", ""]
 WRONG = {
     ("demo", "data"): ["cats", "Digits", "digits,swissroll", "../digits", " "],
     ("demo", "--objective"): ["contrastive", "", "Denoising", "1"],
@@ -34,10 +35,22 @@ WRONG = {
     ("certify", "--out"): ["notes.txt", "notes.txt/below", "full"],
     ("certify", "--all"): ["=yes"],
     ("certify", "--force"): ["=no"],
+    ("compare", "model"): ["Nope", "no.safetensors", "notes.txt", "os:nothing", "no_module:x", "os:path", ""],
+    ("compare", "--nfe"): ["0", "-1", "two", "2.5", "1e3", "10000001"],
+    ("compare", "--samples"): ["3", "-1", "many", "2.5", "10000001"],
+    ("compare", "--event"): ["-1", "0", "two", "2.5"],
+    ("compare", "--data"): ["cats", "notes.txt", "no.npy", ""],
+    ("compare", "--seed"): ["one", "1.5", "-1", "", str(2**63)],
+    ("compare", "--repeats"): ["1", "-1", "many", "1.5", "10000001"],
+    ("compare", "--out"): ["notes.txt", "notes.txt/below", "full"],
+    ("compare", "--force"): ["=no"],
+    ("compare", "samplers"): SAMPLERS,
 }
 """Wrong values by command and flag; a value that begins with "=" is glued to a flag that takes none."""
 
 FREE = {"-h", "--help"}
+FIRST = {"compare": ["ring"]}
+"""What a command needs before its flags."""
 
 
 def subparsers():
@@ -61,12 +74,14 @@ def lines():
     for (command, flag), values in WRONG.items():
         for value in values:
             if value.startswith("="):
-                yield [command, f"{flag}{value}"]
+                yield [command, *FIRST.get(command, []), f"{flag}{value}"]
+            elif flag.startswith("-"):
+                yield [command, *FIRST.get(command, []), f"{flag}={value}"]
             else:
-                yield [command, value] if not flag.startswith("-") else [command, f"{flag}={value}"]
+                yield [command, *(FIRST.get(command, []) if flag == "samplers" else []), value]
     for command, flag in sorted(flags()):
         if flag.startswith("-") and not any(v.startswith("=") for v in WRONG.get((command, flag), [])):
-            yield [command, flag]  # a value is missing
+            yield [command, *FIRST.get(command, []), flag]  # a value is missing
     for command in COMMANDS:
         yield [command, "--unknown"]
         yield [command, "digits", "extra"]
@@ -105,8 +120,8 @@ def test_a_wrong_command_line_is_one_line_and_code_2_and_nothing_is_lost(here, c
     assert "Traceback" not in err
     assert err.startswith("sdekit")
     assert len(err) < 1000
-    if len(argv) == 2 and argv[1].startswith("-") and "=" in argv[1] and not argv[1].endswith("="):
-        flag, _, value = argv[1].partition("=")
+    if argv and argv[-1].startswith("-") and "=" in argv[-1] and not argv[-1].endswith("="):
+        flag, _, value = argv[-1].partition("=")
         assert flag in err
         assert value[:40] in err or "bits" in err or "2^63" in err, err
     assert contents(here) == before
