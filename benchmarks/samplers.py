@@ -61,6 +61,7 @@ def ours(target: Target) -> dict[str, Run]:
         *(S.Multistep(k, "velocity", "angle") for k in (2, 3, 4)),
         *(S.Multistep(4, view, coordinate) for view in ("x0", "eps") for coordinate in ("angle", "log_snr")),
         *(S.DDIM(), S.Heun(), S.DPMSolver(2), S.DPMSolver(3), S.UniPC(2), S.UniPC(3), S.DEIS(3), S.LMS(4), S.PLMS(4)),
+        *(S.DPMSolverSinglestep(2), S.DPMSolverSinglestep(3)),
     ]
     runs = {f"{solver}, {name}": on(solver, grid) for solver in solvers for name, grid in grids.items()}
     for solver in (S.Multistep(), S.Multistep(3, "x0", "angle"), S.UniPC(2)):
