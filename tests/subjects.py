@@ -7,11 +7,7 @@ import sdekit as sk
 from sdekit.certification import catalogue
 from sdekit.models import parametrisations as rows
 
-EXTRA = {
-    **catalogue.EXTRA,
-    sk.models.PosteriorMean: [{"residual": True}],
-    sk.solvers.PLMS: [{"runge_kutta": True}],
-}
+EXTRA = {**catalogue.EXTRA, sk.models.PosteriorMean: [{"residual": True}]}
 """Settings beside the defaults, by class: the catalogue's of what is certified, and more."""
 
 

@@ -212,17 +212,17 @@ def _plms(solver: PLMS, chain: Chain, i: int) -> None:
         b, r = (float(v) for v in published.alpha_sigma(chain.sde, (chain.times[i] + chain.times[i + 1]) / 2))
         chain.visit(chain.rows / a)
 
-        def phi(e: Array, b: float, r: float) -> Array:
-            """Their eq. 11 by e: DDIM's step by the first, and the term of what is left, which counts for the scale."""
+        def phi(b: float, r: float, *mean: tuple[float, Array]) -> Array:
+            """Their eq. 11 by a mean: DDIM's step by the first eps, and terms of what is left, which count as sizes."""
             w = r - b * s / a
-            there: Array = b * x0 + r * e1 + (chain.visit(w * e) - w * e1)
+            there: Array = b * x0 + r * e1 + (sum(chain.visit(w * part * e) for part, e in mean) - w * e1)
             return there
 
-        e2 = chain.eps(b, r, phi(e1, b, r))
-        e3 = chain.eps(b, r, phi(e2, b, r))
-        e4 = chain.eps(a_, s_, chain.visit(phi(e3, a_, s_)))
+        e2 = chain.eps(b, r, phi(b, r, (1, e1)))
+        e3 = chain.eps(b, r, phi(b, r, (1, e2)))
+        e4 = chain.eps(a_, s_, chain.visit(phi(a_, s_, (1, e3))))
         chain.memory = values
-        chain.rows = phi((e1 + 2 * e2 + 2 * e3 + e4) / 6, a_, s_)
+        chain.rows = phi(a_, s_, (1 / 6, e1), (1 / 3, e2), (1 / 3, e3), (1 / 6, e4))
         return
     e = values[::-1]
     mean = {
