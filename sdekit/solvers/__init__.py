@@ -7,6 +7,7 @@ from .base import GaussianSolver, Solver, State
 from .ddim import DDIM
 from .deis import DEIS
 from .dpm_solver import DPMSolver
+from .dpm_solver_sde import DPMSolverSDE
 from .euler_maruyama import EulerMaruyama
 from .heun import Heun
 from .langevin import Langevin
@@ -16,6 +17,8 @@ from .plms import PLMS
 from .predictor_corrector import PredictorCorrector
 from .probability_flow import ProbabilityFlow
 from .reverse_diffusion import ReverseDiffusion
+from .sa_solver import SASolver
+from .seeds import SEEDS
 from .unipc import UniPC
 
 __all__ = [
@@ -23,10 +26,12 @@ __all__ = [
     "DEIS",
     "LMS",
     "PLMS",
+    "SEEDS",
     "Adams",
     "Ancestral",
     "AnnealedLangevin",
     "DPMSolver",
+    "DPMSolverSDE",
     "EulerMaruyama",
     "GaussianSolver",
     "Heun",
@@ -36,6 +41,7 @@ __all__ = [
     "PredictorCorrector",
     "ProbabilityFlow",
     "ReverseDiffusion",
+    "SASolver",
     "Solver",
     "State",
     "UniPC",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from ..errors import InvalidType, UnsupportedCombination, describe
 from ..models.base import GaussianPrediction, ScoreModel
 from ..sdes.base import Level
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
-from ..types import NoiseSource
+from ..types import NoiseSource, Scalar, exp
 
 M = TypeVar("M")
 
@@ -65,6 +66,16 @@ class GaussianSolver(Solver, ABC):
 def predict(model: ScoreModel, state: State[Any], s: Level) -> tuple[GaussianPrediction, GaussianLevel, GaussianLevel]:
     """The model's prediction at the state, its level t, and s: for solvers written in alpha and sigma."""
     return model(state.x, state.level), state.level, s  # type: ignore[return-value]
+
+
+def level_where(sde: GaussianSDE, log_snr: Scalar, x: Tensor) -> GaussianLevel:
+    """The level of a log-SNR, a float or (B, 1, ..., 1): sigma is alpha exp(-log_snr / 2) to the last bits.
+
+    Beyond the process's range it keeps the time and the alpha of the range's end.
+    """
+    there = sde.at(sde.time_at(torch.as_tensor(log_snr, dtype=torch.float64)), x)
+    sigma = there.alpha * exp(-0.5 * log_snr)
+    return GaussianLevel(sde, there.t, there.alpha, sigma, log_snr, lambda: (there.f, there.g2))
 
 
 def check_solver(owner: str, value: object, name: str = "solver") -> Solver:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..sdes.gaussian import GaussianLevel
 from ..types import Scalar
-from .dpm_solver import first
+from .exponential import first
 from .multistep import LinearMultistep
 
 WEIGHTS = ((1.0,), (-1 / 2, 3 / 2), (5 / 12, -16 / 12, 23 / 12), (-9 / 24, 37 / 24, -59 / 24, 55 / 24))
