@@ -28,6 +28,7 @@ from ..solvers import (
 from . import (
     multistep,  # noqa: F401 - registers its references
     published,
+    stochastic,  # noqa: F401 - as it does
 )
 from .chain import Chain, NoReference, Reference, step
 from .problems import MEANS, VARIANCES

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import number, one_of
+from ..errors import number, one_of, whole
 from ..sdes.gaussian import GaussianLevel
 from ..types import Scalar
 from .exponential import first
@@ -43,7 +43,7 @@ class DPMSolverSDE(LinearMultistep):
     corrector = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        whole("DPMSolverSDE", "points", self.points, at_least=1, at_most=3)
         number("DPMSolverSDE", "eta", self.eta, at_least=0.0)
         one_of("DPMSolverSDE", "view", self.view, ("x0", "eps"))
         one_of("DPMSolverSDE", "variant", self.variant, ("midpoint", "heun"))

@@ -1,4 +1,4 @@
-"""The exact step of the flow, and of the reverse SDE of strength tau, by a view of the model that is constant or a line.
+"""The exact step of the flow, and of the reverse SDE of a strength tau, by a view that is constant or a line.
 
 With l = log(alpha / sigma), h = l_s - l_t and x_s = keep x_t + int weight view dl + deviation z, Xue et al. 2023,
 section 4 (arXiv:2309.05019):

@@ -64,15 +64,16 @@ class LinearMultistep(GaussianSolver, ABC):
     The last state of a run is not corrected. More points than the order says make the error smaller, not its order
     higher: the first steps of a run are taken by fewer.
 
-    A member with noise follows the reverse SDE of some strength tau, constant over a step (Xue et al. 2023, section 4,
-    arXiv:2309.05019): the flow is tau = 0, the reverse SDE tau = 1, and any tau has the same marginals. With z ~ N(0, I)
+    A member with noise follows the reverse SDE of a strength tau, constant over a step (Xue et al. 2023, section 4,
+    arXiv:2309.05019): the flow is tau = 0, the reverse SDE tau = 1, and any tau has their marginals. With h = l_s - l_t
+    and z ~ N(0, I),
 
         "x0":   x_s = (sigma_s / sigma_t) e^(-tau^2 h) x_t + sigma_s int x0 e^(-tau^2 l_s) d(e^((1 + tau^2) l))
-                      + sigma_s sqrt(1 - e^(-2 tau^2 h)) z,   h = l_s - l_t,
+                      + sigma_s sqrt(1 - e^(-2 tau^2 h)) z,
         "eps":  x_s = (alpha_s / alpha_t) x_t + alpha_s int eps (1 + tau^2) dn + sigma_s tau sqrt(e^(2 h) - 1) z.
 
-    Its weak order is 2 at most, and is 2 from two points on, although no value lies within the step: the noise of the
-    last step stands in for that of this one, and has its covariance with the sum. The strong order is 1.
+    The weak order is min(points, 2) then, although no value lies within the step: the noise of the last step stands in
+    for that of this one, with the same covariance with the sum to the first order in h. The strong order is 1.
 
     The step to the clean level ends at the model's x0; in "sigma" and the angle, which are 0 there, at the
     polynomial's own end once there are two values.

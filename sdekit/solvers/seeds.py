@@ -102,7 +102,7 @@ class SEEDS(GaussianSolver):
         path: Sequence[GaussianLevel],
         draws: Sequence[Tensor],
     ) -> Tensor:
-        """x at the path's end from x_t, by the prediction at t and the last one, which is the same in the first stage."""
+        """x at the path's end from x_t, by the prediction at t and the last one: the same in the first stage."""
         t, s, tau = path[0], path[-1], math.sqrt(self.eta)
         keep, total = first(self.view, t, s, tau)
         spread = [deviation(self.view, a, b, tau) * first(self.view, b, s, tau)[0] for a, b in itertools.pairwise(path)]
