@@ -34,7 +34,8 @@ def _adams(
     """The step from the i-th time to the next by the polynomial through some values, its noise z.
 
     ``line``: what the slope counts where there are two values: the exact phi_2, half of phi_1 ("midpoint": Lu et al.
-    2022, arXiv:2211.01095, appendix), or half of H ("rescaled": Xue et al. 2023, appendix D).
+    2022, arXiv:2211.01095, appendix), or half of H ("rescaled": Xue et al. 2023, appendix D). "halved": the exact one,
+    and of three values half of what the square counts (Crowson, k-diffusion's 3M SDE).
     """
     (a, a_), (s, s_) = chain.alpha[i : i + 2], chain.sigma[i : i + 2]
     h = _lambda(chain, i + 1) - _lambda(chain, i)
@@ -47,7 +48,9 @@ def _adams(
         std = s_ * math.sqrt(tau2 * math.expm1(2 * h))
     # the integrals of u^k, u from 0 to 1 over the step, in the exponential weight
     moments = [math.factorial(k) * phi(k + 1, end) for k in range(len(values))]
-    if len(values) == 2 and line != "exact":
+    if len(values) == 3 and line == "halved":
+        moments[2] /= 2
+    if len(values) == 2 and line in ("midpoint", "rescaled"):
         moments[1] = 0.5 * (moments[0] if line == "midpoint" else 1.0)
     at = np.array([(_lambda(chain, k) - _lambda(chain, i)) / h for k, _ in values])
     weights = np.array(moments) @ np.linalg.inv(at[:, None] ** np.arange(len(values)))
@@ -64,7 +67,7 @@ def _dpm_solver_sde(solver: DPMSolverSDE, chain: Chain, i: int) -> None:
     view = (chain.x0 if solver.view == "x0" else chain.eps)(a, s, chain.rows)
     chain.memory = values = [*(chain.memory or []), (i, view)][-solver.points :]
     z = chain.draw() if solver.eta else np.zeros(1)
-    line = "exact" if solver.variant == "heun" else "midpoint"
+    line = "halved" if solver.points == 3 or solver.variant == "heun" else "midpoint"
     chain.rows = _adams(chain, solver.view, solver.eta, i, chain.rows, z, values, line)
 
 

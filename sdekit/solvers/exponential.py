@@ -32,6 +32,14 @@ def ramp(view: str, t: GaussianLevel, s: GaussianLevel, tau: Scalar = 0.0) -> Sc
     return -rate * s.sigma * (expm1(h) - h)
 
 
+def square(view: str, t: GaussianLevel, s: GaussianLevel, tau: Scalar = 0.0) -> Scalar:
+    """The integral of the weight times (l - l_t)^2."""
+    h, rate = 0.5 * (s.log_snr - t.log_snr), 1.0 + tau**2
+    if view == "x0":
+        return s.alpha * h**2 - 2.0 / rate * ramp(view, t, s, tau)
+    return rate * s.sigma * h**2 + 2.0 * ramp(view, t, s, tau)
+
+
 def deviation(view: str, t: GaussianLevel, s: GaussianLevel, tau: Scalar) -> Scalar:
     """The standard deviation of the step's noise."""
     gap = s.log_snr - t.log_snr
