@@ -17,7 +17,17 @@ from sdekit import grids
 from sdekit.certification import exact, references, subject
 from sdekit.certification.law import weak_error
 from sdekit.certification.problems import law, mixture_1d
-from sdekit.solvers import DDIM, SEEDS, Ancestral, DPMSolver, DPMSolverSDE, Multistep, SASolver, State, UniPC
+from sdekit.solvers import (
+    DDIM,
+    SEEDS,
+    Ancestral,
+    DPMSolver,
+    DPMSolverSDE,
+    Multistep,
+    SASolver,
+    State,
+    UniPC,
+)
 from sdekit.solvers.exponential import deviation, first, ramp, square
 
 MEMBERS = [
@@ -36,6 +46,7 @@ MEMBERS = [
     ),
     SASolver(3, 4, 1.0, 0.05, 1.0),
     SASolver(2, 2, 0.7, 0.3, 20.0),
+    *(SEEDS(stages, eta, noise="increment") for stages in (1, 2, 3) for eta in (0.5, 1.0)),
     *(SEEDS(stages, eta, view) for stages in (1, 2, 3) for eta in (0.0, 0.5, 1.0) for view in ("x0", "eps")),
 ]
 PROCESSES = [sk.VPSDE().with_prior(0.4, 1.7), sk.FlowSDE(0.01, 0.99), sk.VESDE()]
@@ -73,6 +84,7 @@ def test_every_member_is_its_reference(solver, sde):
         (SASolver(3, 4), SASolver(2, 4)),
         (SASolver(tau_min=1.0), SASolver()),
         (SEEDS(2, 0.9), SEEDS(2)),
+        (SEEDS(2, noise="increment"), SEEDS(2)),
         (SEEDS(3, view="eps"), SEEDS(3)),
         (SEEDS(2, view="eps"), SEEDS(2)),
     ],
@@ -131,20 +143,23 @@ def test_the_first_order_is_ancestral_sampling(solver, sde):
         (SASolver(4, 0, 0.0, few_steps=False), Multistep(4, "x0", "log_snr", corrector=False)),
         (SASolver(2, 0, 1.0, few_steps=False), DPMSolverSDE(2, variant="heun")),
         (SASolver(3, 4, 1.0, 1e6, 1e9), SASolver(3, 4, 0.0)),
+        *((SEEDS(stages, 0.7, "eps", "increment"), SEEDS(stages, 0.7, "eps")) for stages in (1, 2, 3)),
     ],
     ids=repr,
 )
 def test_members_that_are_one_method(solver, same):
-    """Without noise the solvers are those of the flow; without a corrector SA-Solver of two values is DPM-Solver's exact line."""
+    """Without noise the solvers are those of the flow; without a corrector two values are DPM-Solver's line."""
     sde = sk.VPSDE()
     times = grids.karras(sde, 12)
-    draws = 12 if same.stochastic else 0
+    draws = 12 * same.evaluations if same.stochastic else 0
     for ours, theirs in zip(affine(solver, sde, times, draws), affine(same, sde, times, draws), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize(
-    "solver", [DPMSolverSDE(3, 0.3), SASolver(tau=1.3), SASolver(2, 2, 0.5, 0.1, 2.0), SEEDS(3)], ids=repr
+    "solver",
+    [DPMSolverSDE(3, 0.3), SASolver(tau=1.3), SASolver(2, 2, 0.5, 0.1, 2.0), SEEDS(3), SEEDS(2, noise="increment")],
+    ids=repr,
 )
 def test_any_strength_keeps_the_marginals_of_one_point(solver):
     """Data that are one point have a constant x0: mean and variance are exact after any steps, whatever tau is."""
@@ -424,6 +439,7 @@ def test_settings_are_refused_by_name():
         (lambda: SEEDS(4), "SEEDS: stages must be at most 3, got stages=4"),
         (lambda: SEEDS(eta=math.inf), "SEEDS: eta must be finite and >= 0"),
         (lambda: SEEDS(view="score"), "SEEDS: view must be one of x0, eps"),
+        (lambda: SEEDS(noise="path"), "SEEDS: noise must be one of sde, increment, got 'path'"),
     ):
         with pytest.raises(sk.errors.InvalidArgument, match=message):
             make()

@@ -94,7 +94,7 @@ def _sa_solver(solver: SASolver, chain: Chain, i: int) -> None:
 @step.register
 def _seeds(solver: SEEDS, chain: Chain, i: int) -> None:
     """Gonzalez et al. 2023, algorithms 1 to 4 (arXiv:2305.14267), on any alpha and sigma: the noise of a stage by the
-    variances of its independent parts."""
+    variances of its independent parts; k-diffusion's by the increments of a path in (sigma / alpha)^2."""
     (a, a_), (s, s_) = chain.alpha[i : i + 2], chain.sigma[i : i + 2]
     h, eta, view = _lambda(chain, i + 1) - _lambda(chain, i), solver.eta, solver.view
     believed = chain.x0 if view == "x0" else chain.eps
@@ -125,5 +125,8 @@ def _seeds(solver: SEEDS, chain: Chain, i: int) -> None:
             near, far = ((stage - j - k) / solver.stages * h for k in (1, 0))  # from the part to the stage, in l
             rate = -2 * eta if view == "x0" else 2.0
             variance = (1.0 if view == "x0" else eta) * abs(math.exp(rate * near) - math.exp(rate * far))
+            if solver.noise == "increment" and view == "x0":
+                part = (math.exp(2 * far) - math.exp(2 * near)) / math.expm1(2 * c * h)
+                variance = -math.expm1(-2 * eta * c * h) * part
             y = y + s_m * math.sqrt(variance) * z
     chain.rows = y

@@ -1,4 +1,4 @@
-"""SEEDS."""
+"""SEEDS, and DPM++ SDE."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import number, one_of, whole
 from ..models.base import GaussianPrediction, ScoreModel
 from ..sdes.base import Level
 from ..sdes.gaussian import GaussianLevel
-from ..types import NoiseSource, Scalar, combine
+from ..types import NoiseSource, Scalar, combine, sqrt
 from .base import GaussianSolver, State, level_where, predict
 from .exponential import deviation, first, ramp
 
@@ -33,30 +33,34 @@ class SEEDS(GaussianSolver):
         beside v_t, the line's integral:  alpha_m (H + e^-H - 1) / (1 + eta) (v_k - v_t) / (l_k - l_t).
 
     Of 2 stages the step goes so to its middle in l, and takes v there in the place of v_t. Of 3 it goes to a third of
-    the step, from t by the line through that to two thirds, and by the line through this to the end. N_m is the noise
-    of the path from t to m, with a draw for each part of the step: N_m = sum_j d_j z_j, each part's deviation carried
-    to m, so that every stage and any finer grid see one path. ``view="eps"`` has (alpha_m / alpha_t) x_t - (1 + eta)
-    sigma_m (e^h - 1) v_t and -(1 + eta) sigma_m (e^h - 1 - h) in these places. The papers have eta = 1; eta = 0 is
-    singlestep DPM-Solver.
+    the step, from t by the line through that to two thirds, and by the line through this to the end. ``view="eps"`` has
+    (alpha_m / alpha_t) x_t - (1 + eta) sigma_m (e^h - 1) v_t and -(1 + eta) sigma_m (e^h - 1 - h) in these places, and
+    needs steps of h < 1. The papers have eta = 1; eta = 0 is singlestep DPM-Solver.
 
-    One stage is DPMSolverSDE(1). Two are, but for the share of z_1 in the last noise with x0, k-diffusion's "DPM++ SDE"
-    for r = 1/2 and eta = 1 (Lu et al. 2022, arXiv:2211.01095). The weak order is 2 from two stages on, for the noise is
-    additive and each stage's value carries its covariance with the sum; three stages make the error smaller. The strong
-    order is 1.
+    N_m, of variance sigma_m^2 (1 - e^(-2 eta h)) with x0 and eta sigma_m^2 (e^(2 h) - 1) with eps, is the noise of the
+    path from t to m, with a draw for each part of the step: every stage, and any finer grid, see one path. A part's
+    noise is carried on as x is (``noise="sde"``), or N_m is the increment of the path in (sigma / alpha)^2, scaled
+    (``"increment"``); with eps the two are one. SEEDS(2, noise="increment") is k-diffusion's "DPM++ SDE" for r = 1/2
+    and eta = 1. One stage is DPMSolverSDE(1).
+
+    The weak order is 2 from two stages on, for the noise is additive and the values have its covariance with the sum;
+    three stages make the error smaller. The strong order is 1.
 
     Gonzalez et al. 2023, algorithms 1 to 4 (arXiv:2305.14267), with the levels between of the authors' code. In its
-    third stage with x0 that code has another weight than the line's integral. Raises InvalidArgument unless 1 <= stages
-    <= 3 and eta >= 0.
+    third stage with x0 that code has another weight than the line's integral. Increments: Crowson, k-diffusion, after
+    Lu et al. 2022 (arXiv:2211.01095). Raises InvalidArgument unless 1 <= stages <= 3 and eta >= 0.
     """
 
     stages: int = 2
     eta: float = 1.0
     view: str = "x0"
+    noise: str = "sde"
 
     def __post_init__(self) -> None:
         whole("SEEDS", "stages", self.stages, at_least=1, at_most=3)
         number("SEEDS", "eta", self.eta, at_least=0.0)
         one_of("SEEDS", "view", self.view, ("x0", "eps"))
+        one_of("SEEDS", "noise", self.noise, ("sde", "increment"))
 
     @property
     def stochastic(self) -> bool:  # type: ignore[override]
@@ -72,6 +76,11 @@ class SEEDS(GaussianSolver):
     def evaluations(self) -> int:  # type: ignore[override]
         """The number of stages."""
         return self.stages
+
+    @property
+    def tau(self) -> float:
+        """sqrt(eta)."""
+        return math.sqrt(self.eta)
 
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s; the model's x0 where s is clean."""
@@ -94,6 +103,15 @@ class SEEDS(GaussianSolver):
             draws.append(noise(x, path[-1], m))
         path.append(m)
 
+    def _shares(self, path: Sequence[GaussianLevel]) -> list[Scalar]:
+        """What the draws of the path's parts count in the noise from its first level to its last."""
+        view, tau, s = self.view, self.tau, path[-1]
+        parts = list(itertools.pairwise(path))
+        if self.noise == "sde":
+            return [deviation(view, a, b, tau) * first(view, b, s, tau)[0] for a, b in parts]
+        std, gap = deviation(view, path[0], s, tau), path[0].clock - s.clock
+        return [std * sqrt((a.clock - b.clock) / gap) for a, b in parts]
+
     def _across(
         self,
         x: Tensor,
@@ -103,14 +121,13 @@ class SEEDS(GaussianSolver):
         draws: Sequence[Tensor],
     ) -> Tensor:
         """x at the path's end from x_t, by the prediction at t and the last one: the same in the first stage."""
-        t, s, tau = path[0], path[-1], math.sqrt(self.eta)
+        t, s, tau = path[0], path[-1], self.tau
         keep, total = first(self.view, t, s, tau)
-        spread = [deviation(self.view, a, b, tau) * first(self.view, b, s, tau)[0] for a, b in itertools.pairwise(path)]
         values, weights = [self._of(now)], [total]
         if self.stages == 3 and now is not p:
             slope = ramp(self.view, t, s, tau) / (0.5 * (now.level.log_snr - t.log_snr))
             values, weights = [self._of(p), *values], [total - slope, slope]
-        terms: list[Scalar] = [keep, *weights, *spread[: len(draws)]]
+        terms: list[Scalar] = [keep, *weights, *(self._shares(path) if draws else ())]
         return combine(terms, (x, *values, *draws))
 
     def _of(self, p: GaussianPrediction) -> Tensor:

@@ -472,7 +472,9 @@ SOLVERS = [
         },
         together={"window swapped": ({"tau_min": 2.0, "tau_max": 1.0}, "tau_max")},
     ),
-    Entry(s.SEEDS, NONE, {"stages": v.whole(1, 3), "eta": v.number(at_least=0.0), "view": v.choice()}),
+    Entry(
+        s.SEEDS, NONE, {"stages": v.whole(1, 3), "eta": v.number(at_least=0.0), "view": v.choice(), "noise": v.choice()}
+    ),
     Entry(s.UniPC, NONE, {"order": v.whole(1, 3), "variant": v.choice()}),
     Entry(s.DEIS, NONE, {"points": v.whole(1, 4), "coordinate": v.choice()}),
     Entry(s.LMS, NONE, {"points": v.whole(1, 4)}),
