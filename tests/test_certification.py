@@ -17,12 +17,14 @@ from sdekit.certification.subject import subject
 from sdekit.solvers import (
     DDIM,
     DEIS,
+    SEEDS,
     Ancestral,
     DPMSolver,
     EulerMaruyama,
     GaussianSolver,
     Heun,
     Langevin,
+    LinearMultistep,
     Solver,
     State,
 )
@@ -61,6 +63,8 @@ def test_every_solver_is_certified_on_every_process(sde, solver):
             kinds = {"weak order", "weak order, mixture", "strong order"} if solver.stochastic else {
                 "flow order", "flow order, mixture"
             }  # fmt: skip
+            if isinstance(solver, LinearMultistep) or solver == SEEDS(3):  # a memory, or more draws than are propagated
+                kinds -= {"weak order, mixture"}
             assert kinds | {"other grids"} <= names
             in_t = isinstance(solver, sk.solvers.ProbabilityFlow)
             for name in kinds - {"strong order"}:

@@ -33,8 +33,10 @@ EXTRA: Settings = {
     solvers.DDIM: [{"eta": 0.5}, {"eta": 1.0}],
     solvers.DPMSolver: [{"order": 1}, {"order": 3}],
     solvers.DPMSolverSinglestep: [{"order": 3}, {"view": "eps"}],
+    solvers.DPMSolverSDE: [{"points": 3, "view": "eps"}],
     solvers.Heun: [{"churn": 0.1, "churn_noise": 1.003}],
     solvers.ProbabilityFlow: [{"method": ode.RK4()}, {"method": ode.RK4(), "coordinate": "angle"}],
+    solvers.SEEDS: [{"stages": 3}],
     sdes.DiscreteVPSDE: [{"betas": tables.cosine(40, max_beta=0.9)}],
 }
 """Settings beside the defaults, by class."""

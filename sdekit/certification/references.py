@@ -29,6 +29,7 @@ from . import (
     multistep,  # noqa: F401 - registers its references
     published,
     singlestep,  # noqa: F401 - registers its references
+    stochastic,  # noqa: F401 - registers its references
 )
 from .chain import Chain, NoReference, Reference, step
 from .problems import MEANS, VARIANCES

@@ -9,6 +9,7 @@ from .ddim import DDIM
 from .deis import DEIS
 from .dpm_singlestep import DPMSolverSinglestep
 from .dpm_solver import DPMSolver
+from .dpm_solver_sde import DPMSolverSDE
 from .euler_maruyama import EulerMaruyama
 from .heun import Heun
 from .langevin import Langevin
@@ -18,6 +19,8 @@ from .plms import PLMS
 from .predictor_corrector import PredictorCorrector
 from .probability_flow import ProbabilityFlow
 from .reverse_diffusion import ReverseDiffusion
+from .sa_solver import SASolver
+from .seeds import SEEDS
 from .unipc import UniPC
 
 __all__ = [
@@ -25,11 +28,13 @@ __all__ = [
     "DEIS",
     "LMS",
     "PLMS",
+    "SEEDS",
     "Adams",
     "Ancestral",
     "AncestralStep",
     "AnnealedLangevin",
     "DPMSolver",
+    "DPMSolverSDE",
     "DPMSolverSinglestep",
     "EulerMaruyama",
     "GaussianSolver",
@@ -40,6 +45,7 @@ __all__ = [
     "PredictorCorrector",
     "ProbabilityFlow",
     "ReverseDiffusion",
+    "SASolver",
     "Solver",
     "State",
     "UniPC",

@@ -13,10 +13,7 @@ from ..sdes.base import Level
 from ..sdes.gaussian import GaussianLevel
 from ..types import NoiseSource, combine
 from .base import GaussianSolver, State, level_where, predict
-from .dpm_solver import first
-
-STAGES: dict[int, tuple[float, ...]] = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
-"""Where the levels between lie, as fractions of the step in log(alpha / sigma), by order."""
+from .exponential import BETWEEN, first, ramp
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class DPMSolverSinglestep(GaussianSolver):
         if s.clean:
             return State(p.x0, s)
         now = p
-        for r in STAGES[self.order]:
+        for r in BETWEEN[self.order]:
             m = level_where(t.sde, t.log_snr + r * (s.log_snr - t.log_snr), state.x)
             now = model(self._across(p, now, m), m)
         return State(self._across(p, now, s), s)
@@ -76,9 +73,7 @@ class DPMSolverSinglestep(GaussianSolver):
         t, m = p.level, now.level
         weight = first(self.view, t, s)[1]
         if self.order == 3:  # a line in place of a constant
-            h = s.log_snr - t.log_snr
-            bent = s.alpha * h - 2.0 * weight if self.view == "x0" else s.sigma * h + 2.0 * weight
-            weight = bent / (m.log_snr - t.log_snr)
+            weight = ramp(self.view, t, s) / (0.5 * (m.log_snr - t.log_snr))
         return combine((1.0, weight, -weight), (begin, self._of(now), self._of(p)))
 
     def _of(self, p: GaussianPrediction) -> Tensor:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ..errors import one_of, whole
 from ..sdes.gaussian import GaussianLevel
-from ..types import Scalar, exp, expm1
+from ..types import Scalar
+from .exponential import first
 from .multistep import LinearMultistep
 
 
@@ -56,12 +57,3 @@ class DPMSolver(LinearMultistep):
             return keep, (total,)
         r = 0.5 * (s.log_snr - t.log_snr) / (t.log_snr - levels[0].log_snr)
         return keep, (-r * total, (1.0 + r) * total)
-
-
-def first(view: str, t: GaussianLevel, s: GaussianLevel) -> tuple[Scalar, Scalar]:
-    """(keep, weight) of the method of order 1, by one value of x0 or eps."""
-    h = 0.5 * (s.log_snr - t.log_snr)
-    ratio = s.alpha / t.alpha
-    if view == "x0":
-        return ratio * exp(-h), -s.alpha * expm1(-h)
-    return ratio, -s.sigma * expm1(h)

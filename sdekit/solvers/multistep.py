@@ -1,4 +1,4 @@
-"""Linear multistep methods of the probability flow, their coefficients integrated exactly on any grid."""
+"""Linear multistep methods of the flow and of the reverse SDE, their coefficients integrated exactly on any grid."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..sdes.base import SDE, Level
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..types import NoiseSource, Scalar, atan, combine, cos, exp, scale, sin
 from .base import GaussianSolver, State, predict
+from .exponential import deviation, first
 
 Coefficients: TypeAlias = Callable[
     [GaussianLevel, GaussianLevel, Sequence[GaussianLevel]], tuple[Scalar, Sequence[Scalar]]
@@ -36,11 +37,12 @@ class Node(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The last evaluations, and the step that led to the present: it began at x, at a level."""
+    """The last evaluations, and the step that led to the present: it began at x, at a level, and drew z, if any."""
 
     nodes: tuple[Node, ...]
     x: Tensor
     level: GaussianLevel
+    z: Tensor | None
 
 
 class LinearMultistep(GaussianSolver, ABC):
@@ -58,9 +60,20 @@ class LinearMultistep(GaussianSolver, ABC):
     and 1 where it does not: for data of that mean and variance, and no more structure, dw is 0, and any step exact.
 
     Where ``corrector``, a state that has been evaluated is corrected before the next step: the step that led to it is
-    taken once more, with the new value among those of the polynomial. That costs no evaluation. The last state of a run
-    is not corrected. More points than the order says make the error smaller, not its order higher: the first steps of a
-    run are taken by fewer.
+    taken once more, with the new value among those of the polynomial, and with its own noise. That costs no evaluation.
+    The last state of a run is not corrected. More points than the order says make the error smaller, not its order
+    higher: the first steps of a run are taken by fewer.
+
+    A member with noise follows the reverse SDE of a strength tau, constant over a step (Xue et al. 2023, section 4,
+    arXiv:2309.05019): the flow is tau = 0, the reverse SDE tau = 1, and any tau has their marginals. With h = l_s - l_t
+    and z ~ N(0, I),
+
+        "x0":   x_s = (sigma_s / sigma_t) e^(-tau^2 h) x_t + sigma_s int x0 e^(-tau^2 l_s) d(e^((1 + tau^2) l))
+                      + sigma_s sqrt(1 - e^(-2 tau^2 h)) z,
+        "eps":  x_s = (alpha_s / alpha_t) x_t + alpha_s int eps (1 + tau^2) dn + sigma_s tau sqrt(e^(2 h) - 1) z.
+
+    The weak order is min(points, 2) then, although no value lies within the step: the noise of the last step stands in
+    for that of this one, with the same covariance with the sum to the first order in h. The strong order is 1.
 
     The step to the clean level ends at the model's x0; in "sigma" and the angle, which are 0 there, at the
     polynomial's own end once there are two values.
@@ -68,7 +81,7 @@ class LinearMultistep(GaussianSolver, ABC):
 
     view: str
     coordinate: str
-    corrector: bool
+    corrector: int
 
     stochastic = False
     evaluations = 1
@@ -88,8 +101,9 @@ class LinearMultistep(GaussianSolver, ABC):
 
     @property
     def order(self) -> float | None:  # type: ignore[override]
-        """min(points, 2), or min(points + 1, 3) with the corrector: what the first steps, by fewer values, allow."""
-        return min(self.points + 1, 3) if self.corrector else min(self.points, 2)
+        """min(points, 2), or min(points + 1, 3) with the corrector: what the first steps, by fewer values, allow. With
+        noise 2 at most."""
+        return min(self.points + 1, 2 if self.stochastic else 3) if self.corrector else min(self.points, 2)
 
     def check(self, model: ScoreModel) -> None:
         """Raises UnsupportedCombination for a process with no alpha and sigma, and for an angle where the std is 0."""
@@ -106,13 +120,19 @@ class LinearMultistep(GaussianSolver, ABC):
             return State(p.x0, s)
         nodes = (*past, Node(t, self.of(p)))
         if memory is not None and self.corrects(len(past)):
-            x = self._across(memory.x, memory.level, t, nodes, self.corrected)
+            x = self._across(memory.x, memory.level, t, nodes, memory.z, self.corrected)
         nodes = nodes[-self.points :]
-        return State(self._across(x, t, s, nodes, self.predicted), s, Memory(nodes, x, t))
+        tau = self.strength(t)
+        z = noise(x, t, s) if isinstance(tau, Tensor) or tau > 0 else None
+        return State(self._across(x, t, s, nodes, z, self.predicted), s, Memory(nodes, x, t, z))
+
+    def strength(self, t: GaussianLevel) -> Scalar:
+        """tau of the step that begins at t: 0 of the probability flow, 1 of the reverse SDE."""
+        return 0.0
 
     def corrects(self, values: int) -> bool:
         """Whether a state is corrected that a step by so many values has led to."""
-        return self.corrector
+        return bool(self.corrector)
 
     def of(self, p: GaussianPrediction) -> Tensor:
         """The view of a prediction; the velocity is w's by the coordinate."""
@@ -126,11 +146,20 @@ class LinearMultistep(GaussianSolver, ABC):
         return turn(p, 1.0 if self.coordinate == "angle" else -sin(u) * cos(u))  # du/dl
 
     def _across(
-        self, x: Tensor, t: GaussianLevel, s: GaussianLevel, nodes: Sequence[Node], coefficients: Coefficients
+        self,
+        x: Tensor,
+        t: GaussianLevel,
+        s: GaussianLevel,
+        nodes: Sequence[Node],
+        z: Tensor | None,
+        coefficients: Coefficients,
     ) -> Tensor:
-        """x_s from x_t, by the values at the nodes."""
+        """x_s from x_t, by the values at the nodes and the draw."""
         keep, weights = coefficients(t, s, [node.level for node in nodes])
-        end = combine((keep, *weights), (x, *(node.value for node in nodes)))
+        values = [node.value for node in nodes[-len(weights) :]]
+        if z is not None:
+            weights, values = [*weights, deviation(self.view, t, s, self.strength(t))], [*values, z]
+        end = combine((keep, *weights), (x, *values))
         if self.turning:
             return shifted(end, s.alpha - keep * t.alpha, t.sde.centre[0])
         return end
@@ -138,7 +167,8 @@ class LinearMultistep(GaussianSolver, ABC):
     def predicted(
         self, t: GaussianLevel, s: GaussianLevel, levels: Sequence[GaussianLevel]
     ) -> tuple[Scalar, Sequence[Scalar]]:
-        """(keep, weights) of a step whose end has not been evaluated: x_s = keep x_t + sum of weights times values."""
+        """(keep, weights) of a step whose end has not been evaluated: x_s = keep x_t + sum of weights times the last
+        values, one a weight."""
         return self.exact(t, s, levels)
 
     def corrected(
@@ -153,6 +183,7 @@ class LinearMultistep(GaussianSolver, ABC):
         """The same, by the integral of the polynomial through the values at the levels."""
         std = t.sde.centre[1]
         u_t, u_s, *nodes = (position(self.coordinate, level, std) for level in (t, s, *levels))
+        rate = 1.0 + self.strength(t) ** 2
         if self.view == "velocity" or (self.view, self.coordinate) == ("eps", "sigma"):
             by_t: Scalar = 1.0  # w = by x
             by_s: Scalar = 1.0
@@ -160,13 +191,10 @@ class LinearMultistep(GaussianSolver, ABC):
                 by_t, by_s = (cos(position("angle", level, std)) / level.alpha for level in (t, s))
             elif self.coordinate == "sigma":
                 by_t, by_s = 1.0 / t.alpha, 1.0 / s.alpha
-            return by_t / by_s, [w / by_s for w in _plain(tuple(nodes), u_t, u_s)]
+            return by_t / by_s, [w * rate / by_s for w in _plain(tuple(nodes), u_t, u_s)]
         sde = t.sde if self.coordinate == "t" else None
-        weights = _weighted(self.view, self.coordinate, std, sde, tuple(nodes), u_t, t.log_snr, s.log_snr)
-        if self.view == "eps":
-            return s.alpha / t.alpha, [s.alpha * w for w in weights]
-        keep = s.alpha / t.alpha * exp(0.5 * (t.log_snr - s.log_snr))
-        return keep, [s.alpha * w for w in weights]
+        weights = _weighted(self.view, self.coordinate, rate, std, sde, tuple(nodes), u_t, t.log_snr, s.log_snr)
+        return first(self.view, t, s, self.strength(t))[0], [s.alpha * w for w in weights]
 
 
 @dataclass(frozen=True)
@@ -235,7 +263,7 @@ def turn(p: GaussianPrediction, by: Scalar = 1.0) -> Tensor:
 
 
 WIDEST = 3.0
-"""The widest interval in log(alpha / sigma) that one rule is asked for."""
+"""The widest interval in log(alpha / sigma), times 1 + tau^2, that one rule is asked for."""
 
 RULES = {n: list(zip(*(v.tolist() for v in leggauss(n)), strict=True)) for n in (3, 24)}
 """Gauss and Legendre's nodes and weights on [-1, 1]: of 3 nodes exact for a polynomial of degree 5, of 24 to the last
@@ -251,6 +279,7 @@ def _plain(nodes: tuple[Scalar, ...], a: Scalar, b: Scalar) -> list[Scalar]:
 def _weighted(
     view: str,
     coordinate: str,
+    rate: Scalar,
     std: float,
     sde: GaussianSDE | None,
     nodes: tuple[Scalar, ...],
@@ -258,23 +287,24 @@ def _weighted(
     log_snr_t: Scalar,
     log_snr_s: Scalar,
 ) -> Sequence[Scalar]:
-    """The same in the weight of a view, over alpha_s: dn for eps, e^(-l_s) d(e^l) for x0."""
+    """The same in the weight of a view, over alpha_s: rate dn for eps, e^(-rate l_s) d(e^(rate l)) for x0."""
     if any(isinstance(v, Tensor) for v in (*nodes, log_snr_s)):
-        return _in_log_snr.__wrapped__(view, coordinate, std, sde, nodes, log_snr_t, log_snr_s)
+        return _in_log_snr.__wrapped__(view, coordinate, rate, std, sde, nodes, log_snr_t, log_snr_s)
     if log_snr_s == math.inf:
         if view == "x0":
             return _basis(nodes, 0.0)
         # dn = std d(tan u)
         half = 0.5 * u_t
         points = [(-half * w, half - half * z) for z, w in RULES[24]]
-        return _summed(((w * std / cos(u) ** 2, u) for w, u in points), nodes)
-    return _in_log_snr(view, coordinate, std, sde, nodes, log_snr_t, log_snr_s)
+        return _summed(((w * rate * std / cos(u) ** 2, u) for w, u in points), nodes)
+    return _in_log_snr(view, coordinate, rate, std, sde, nodes, log_snr_t, log_snr_s)
 
 
 @functools.lru_cache(maxsize=4096)
 def _in_log_snr(
     view: str,
     coordinate: str,
+    rate: Scalar,
     std: float,
     sde: GaussianSDE | None,
     nodes: tuple[Scalar, ...],
@@ -284,10 +314,11 @@ def _in_log_snr(
     """By quadrature in l, in which every coordinate and every weight is smooth."""
     begin, end = 0.5 * log_snr_t, 0.5 * log_snr_s
     length = end - begin
-    count = math.ceil(float(length.max() if isinstance(length, Tensor) else length) / WIDEST)
+    widest = rate * length
+    count = math.ceil(float(widest.max() if isinstance(widest, Tensor) else widest) / WIDEST)
     half = length / (2 * count)
     at = [begin + half * (2 * i + 1 + z) for i in range(count) for z, _ in RULES[24]]
-    density = [-exp(-v) if view == "eps" else exp(v - end) for v in at]
+    density = [-rate * exp(-v) if view == "eps" else rate * exp(rate * (v - end)) for v in at]
     weights = [half * w * d for (_, w), d in zip(RULES[24] * count, density, strict=True)]
     if coordinate == "log_snr":
         us = at

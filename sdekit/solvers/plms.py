@@ -13,7 +13,7 @@ from ..sdes.base import Level
 from ..sdes.gaussian import GaussianLevel
 from ..types import NoiseSource, Scalar, combine
 from .base import State, predict
-from .dpm_solver import first
+from .exponential import first
 from .multistep import LinearMultistep, Memory, Node
 
 WEIGHTS = ((1.0,), (-1 / 2, 3 / 2), (5 / 12, -16 / 12, 23 / 12), (-9 / 24, 37 / 24, -59 / 24, 55 / 24))
@@ -71,7 +71,7 @@ class PLMS(LinearMultistep):
         third = model(across(half, (1.0,), (second,)), half).eps
         fourth = model(across(s, (1.0,), (third,)), s).eps
         x = across(s, (1 / 3, 1 / 3, 1 / 6), (second, third, fourth))
-        return State(x, s, Memory((*past, Node(t, now)), state.x, t))
+        return State(x, s, Memory((*past, Node(t, now)), state.x, t, None))
 
     def predicted(
         self, t: GaussianLevel, s: GaussianLevel, levels: Sequence[GaussianLevel]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..errors import one_of, whole
 from ..sdes.gaussian import GaussianLevel
 from ..types import Scalar
-from .dpm_solver import first
+from .exponential import first
 from .multistep import LinearMultistep
 
 

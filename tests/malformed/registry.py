@@ -477,6 +477,27 @@ SOLVERS = [
             "eta": v.number(above=0.0, at_most=1.0),
         },
     ),
+    Entry(
+        s.DPMSolverSDE,
+        NONE,
+        {"points": v.whole(1, 3), "eta": v.number(at_least=0.0), "view": v.choice(), "variant": v.choice()},
+    ),
+    Entry(
+        s.SASolver,
+        NONE,
+        {
+            "predictor": v.whole(1, 4),
+            "corrector": v.whole(0, 4),
+            "tau": v.number(at_least=0.0),
+            "tau_min": v.number(at_least=0.0),
+            "tau_max": but(v.number(at_least=0.0), "inf"),
+            "few_steps": v.flag(),
+        },
+        together={"window swapped": ({"tau_min": 2.0, "tau_max": 1.0}, "tau_max")},
+    ),
+    Entry(
+        s.SEEDS, NONE, {"stages": v.whole(1, 3), "eta": v.number(at_least=0.0), "view": v.choice(), "noise": v.choice()}
+    ),
     Entry(s.UniPC, NONE, {"order": v.whole(1, 3), "variant": v.choice()}),
     Entry(s.DEIS, NONE, {"points": v.whole(1, 4), "coordinate": v.choice()}),
     Entry(s.LMS, NONE, {"points": v.whole(1, 4)}),
