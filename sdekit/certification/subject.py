@@ -33,7 +33,7 @@ class Subject:
     @property
     def adaptive(self) -> bool:
         """Whether it chooses its own steps."""
-        return self.solver is not None and self.evaluations is None
+        return self.solver is not None and self.solver.adaptive
 
     def run(
         self, model: ScoreModel, x_T: Tensor, times: Tensor, noise: NoiseSource, *, denoise: bool = False

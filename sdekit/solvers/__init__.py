@@ -4,6 +4,7 @@ from .adams import Adams
 from .ancestral import Ancestral
 from .annealed_langevin import AnnealedLangevin
 from .base import GaussianSolver, Solver, State
+from .churn import Churn
 from .ddim import DDIM
 from .deis import DEIS
 from .dpm_solver import DPMSolver
@@ -15,6 +16,7 @@ from .multistep import LinearMultistep, Multistep
 from .plms import PLMS
 from .predictor_corrector import PredictorCorrector
 from .probability_flow import ProbabilityFlow
+from .restart import Restart
 from .reverse_diffusion import ReverseDiffusion
 from .unipc import UniPC
 
@@ -26,6 +28,7 @@ __all__ = [
     "Adams",
     "Ancestral",
     "AnnealedLangevin",
+    "Churn",
     "DPMSolver",
     "EulerMaruyama",
     "GaussianSolver",
@@ -35,6 +38,7 @@ __all__ = [
     "Multistep",
     "PredictorCorrector",
     "ProbabilityFlow",
+    "Restart",
     "ReverseDiffusion",
     "Solver",
     "State",

@@ -45,6 +45,11 @@ class PredictorCorrector(Solver):
             return None
         return self.predictor.evaluations + self.corrector.evaluations
 
+    @property
+    def adaptive(self) -> bool:  # type: ignore[override]
+        """Whether either part is."""
+        return self.predictor.adaptive or self.corrector.adaptive
+
     def check(self, model: ScoreModel) -> None:
         """Raises UnsupportedCombination where either part cannot serve the model's process."""
         self.predictor.check(model)
