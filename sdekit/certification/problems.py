@@ -146,7 +146,7 @@ class Impulses(Probe):
 
 class PathImpulses(Probe):
     """Draws from a Brownian path of which one increment after the other is 1: that between the k-th two of given clocks
-    in row 4 + k. What runs on coarser grids of the same clocks sees the same path."""
+    in row 4 + k. What runs on coarser grids of the same clocks sees the same path; between them it is linear."""
 
     def __init__(self, unit: Tensor, clocks: Sequence[float]) -> None:
         self.unit = unit
@@ -155,10 +155,10 @@ class PathImpulses(Probe):
 
     def __call__(self, x: Tensor, t: Any, s: Any, stream: Stream = "path") -> Tensor:
         """The draw, like x: (W(t) - W(s)) / sqrt(c_t - c_s)."""
-        begin, end = (int((self.clocks - float(level.clock)).abs().argmin()) for level in (t, s))
-        gaps = self.gaps[begin:end]
+        high, low = float(t.clock), float(s.clock)
+        within = (self.clocks[:-1].clamp(max=high) - self.clocks[1:].clamp(min=low)).clamp(min=0.0)
         z = torch.zeros_like(x)
-        z[STARTS + begin : STARTS + end] = ((gaps / gaps.sum()).sqrt()[:, None] * self.unit).to(x)
+        z[STARTS:] = ((within / (self.gaps * (high - low)).sqrt())[:, None] * self.unit).to(x)
         return z
 
 

@@ -28,6 +28,7 @@ from ..solvers import (
 from . import (
     multistep,  # noqa: F401 - registers its references
     published,
+    stochastic,  # noqa: F401 - registers its references
     wrappers,  # noqa: F401 - registers its references
 )
 from .chain import Chain, NoReference, Reference, step

@@ -18,6 +18,7 @@ from .predictor_corrector import PredictorCorrector
 from .probability_flow import ProbabilityFlow
 from .restart import Restart
 from .reverse_diffusion import ReverseDiffusion
+from .stochastic_runge_kutta import StochasticRungeKutta
 from .unipc import UniPC
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "ReverseDiffusion",
     "Solver",
     "State",
+    "StochasticRungeKutta",
     "UniPC",
 ]

@@ -489,6 +489,7 @@ SOLVERS = [
         {"points": v.whole(1, 4), "view": v.choice(), "coordinate": v.choice(), "corrector": v.flag()},
     ),
     Entry(s.EulerMaruyama, NONE, {}),
+    Entry(s.StochasticRungeKutta, NONE, {}),
     Entry(s.ReverseDiffusion, NONE, {}),
     Entry(
         s.Heun,
