@@ -25,6 +25,7 @@ from sdekit.solvers import (
     DDIM,
     Ancestral,
     AnnealedLangevin,
+    Churn,
     DPMSolver,
     EulerMaruyama,
     Heun,
@@ -35,6 +36,7 @@ from sdekit.solvers import (
     Restart,
     ReverseDiffusion,
     State,
+    StochasticRungeKutta,
     UniPC,
 )
 
@@ -63,7 +65,22 @@ def test_ancestral_step_is_the_posterior_at_the_models_x0(sde):
 
 @pytest.mark.parametrize(
     "solver",
-    [DDIM(), DDIM(0.5), DDIM(1.0), Ancestral(), DPMSolver(1), DPMSolver(2), DPMSolver(3), UniPC(), Multistep(), Heun()],
+    [
+        DDIM(),
+        DDIM(0.5),
+        DDIM(1.0),
+        Ancestral(),
+        DPMSolver(1),
+        DPMSolver(2),
+        DPMSolver(3),
+        UniPC(),
+        Multistep(),
+        Heun(),
+        Heun(churn=0.1),
+        Churn(DPMSolver(), 0.1),
+        Restart(),
+        StochasticRungeKutta(),
+    ],
     ids=repr,
 )
 def test_ddpm_and_ncsn_are_one_process(solver):
