@@ -35,8 +35,8 @@ def for_budget(
     process with no alpha and sigma, Euler-Maruyama on the uniform grid. A solver or a grid that is given stays; a
     solver of several evaluations a step takes fewer steps.
 
-    Raises InvalidArgument where nfe is less than a run of one step costs, and UnsupportedCombination for a solver that
-    chooses its own evaluations.
+    Raises InvalidArgument where nfe is less than a run of one step costs, and UnsupportedCombination for a solver whose
+    steps differ in their evaluations.
     """
     check_model("sample", model)
     nfe = errors.whole("sample", "nfe", nfe, at_least=model.evaluations, at_most=errors.MOST)
@@ -46,7 +46,8 @@ def for_budget(
     cost = check_solver("sample", solver).evaluations
     if cost is None:
         raise UnsupportedCombination(
-            f"sample: nfe must be left out for {solver}, which chooses its own evaluations; give it a tolerance"
+            f"sample: nfe must be left out for {solver}, whose steps differ in their evaluations; "
+            "give it steps or a tolerance"
         )
     full = calls - denoise  # the step to the clean level costs one
     steps = full // cost

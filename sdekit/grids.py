@@ -57,10 +57,16 @@ def karras(sde: SDE, steps: int, rho: float = 7.0) -> Tensor:
     UnsupportedCombination for a process with no alpha and sigma.
     """
     process = _gaussian("karras", sde)
+    ends = process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64))
+    return _ended(sde, process.time_at(karras_between(float(ends[0]), float(ends[1]), steps, rho)))
+
+
+def karras_between(first: float, last: float, steps: int, rho: float = 7.0) -> Tensor:
+    """The log-SNRs of Karras' grid between two of them, (steps + 1,) in float64; steps = 0 gives the first."""
     rho = number("karras", "rho", rho, above=0.0)
-    ends = torch.exp(process.log_snr(torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)) * (-0.5 / rho))
-    powers = ends[0] + _fractions("karras", steps) * (ends[1] - ends[0])
-    return _ended(sde, process.time_at(-2 * rho * torch.log(powers)))
+    ends = (number("karras", name, v) for name, v in (("first", first), ("last", last)))
+    begin, end = (math.exp(-0.5 / rho * v) for v in ends)
+    return -2 * rho * torch.log(begin + _fractions("karras", steps) * (end - begin))
 
 
 def quadratic(sde: SDE, steps: int) -> Tensor:

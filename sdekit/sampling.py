@@ -212,7 +212,7 @@ def sample(
     for name, value in (("per_sample", per_sample), ("progress", progress), ("full", full)):
         errors.flag("sample", name, value)
     if steps is None and (isinstance(grid, str) or callable(grid)):
-        steps = 50 if solver.evaluations is not None else 1 + denoise
+        steps = 1 + denoise if solver.adaptive else 50
     if isinstance(grid, str) and grid == "log_snr" and not isinstance(model.sde, GaussianSDE):
         grid = "uniform"
     run = levels(model.sde, grid, steps, denoise=denoise)

@@ -34,7 +34,7 @@ def stochastic_solvers():
 
 def fixed_grid_solvers():
     """Every solver that takes the steps of the grid it is given; an adaptive method chooses its own."""
-    return [p for p in solvers() if p.values[0].evaluations is not None]
+    return [p for p in solvers() if not p.values[0].adaptive]
 
 
 def solvers_with_an_order():

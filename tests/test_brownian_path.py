@@ -310,7 +310,7 @@ def test_nothing_converges_without_one_path():
 def test_every_solver_samples_on_a_path_and_a_row_is_the_same_bits_in_any_split(solver):
     """``noise=BrownianPath(seed, ids)``, with ``per_sample=True`` in chunks of one shape."""
     model = sk.models.GaussianMixture(sk.VPSDE(), [0.4, 0.6], torch.tensor([[0.5, -1.0], [2.0, 0.3]]), 0.3)
-    steps = 3 if solver.evaluations is not None else 2
+    steps = 2 if solver.adaptive else 3
     settings = {"solver": solver, "steps": steps, "per_sample": True}
     everyone = sk.sample(model, (70, 2), noise=sk.BrownianPath(3), **settings)
     for ids in ([0], [69, 3, 64]):

@@ -56,6 +56,7 @@ def test_every_solver_is_certified_on_every_process(sde, solver):
     assert {"last step", "mates", "randomness", "dtypes"} <= names
     if solver.evaluations is not None:
         assert "evaluations" in names
+    if not solver.adaptive:
         # the integral of DEIS runs over the kinks of a table by quadrature: there is no reference to the last bits
         if not (isinstance(solver, DEIS) and isinstance(sde, sk.TableSDE)):
             assert {"N steps, float64", "N steps, float32"} <= names

@@ -36,6 +36,7 @@ EXTRA: Settings = {
     solvers.DPMSolverSDE: [{"points": 3, "view": "eps"}],
     solvers.Heun: [{"churn": 0.1, "churn_noise": 1.003}],
     solvers.ProbabilityFlow: [{"method": ode.RK4()}, {"method": ode.RK4(), "coordinate": "angle"}],
+    solvers.Restart: [{"solver": solvers.DPMSolver(), "intervals": ((1.0, 5.0, 1, 3), (0.06, 0.3, 2, 4))}],
     solvers.SEEDS: [{"stages": 3}],
     sdes.DiscreteVPSDE: [{"betas": tables.cosine(40, max_beta=0.9)}],
 }
@@ -43,6 +44,7 @@ EXTRA: Settings = {
 
 OWN: Settings = {
     solvers.AnnealedLangevin: [{"rate": 0.2, "steps": 2}],
+    solvers.Churn: [{"solver": solvers.DPMSolver(), "churn": 0.1, "churn_min": 0.05, "churn_max": 50.0}],
     sdes.DiscreteVESDE: [{"sigmas": tables.geometric(30, 0.01, 50.0)}],
     sdes.LinearSDE: [{"f": vp_rate, "g": vp_diffusion}],
 }

@@ -120,7 +120,7 @@ def flow_order(case: Case) -> Iterator[Check]:
     """Order on the probability flow: of a deterministic sampler on eight Gaussians, whose flow is
     x_s = alpha_s m + sqrt(v_s / v_t) (x_t - alpha_t m), and on a mixture, whose flow keeps quantiles."""
     subject, sde = case.subject, case.sde
-    if case.draws or subject.adaptive:
+    if case.draws or subject.stochastic or subject.adaptive:
         return
     high = subject.order is not None and subject.order > 2
     halved = (case.effort.high[0] // 2,) if isinstance(sde, TableSDE) else ()
@@ -322,7 +322,7 @@ def evaluations(case: Case) -> Iterator[Check]:
     nfe = float(torch.as_tensor(counted.nfe).max())
     wanted = subject.cost(steps)
     if wanted is None:
-        detail = "it chooses its own steps" if subject.adaptive else "none are declared"
+        detail = "it chooses its own steps" if subject.adaptive else "no number a step is declared"
         yield Check("evaluations", None, nfe, "", detail)
         return
     yield Check("evaluations", nfe == wanted, nfe, f"= {wanted}", f"{steps} steps")

@@ -26,7 +26,7 @@ from .subject import Subject
 QUANTILES = torch.linspace(0.002, 0.998, 250, dtype=F64)
 POINTS = 121
 """Of the spline, over 9 deviations to either side."""
-NODES = {1: 16, 2: 10}
+NODES = {1: 16, 2: 6}
 """Of the quadrature in each draw, by the number of draws a step."""
 
 

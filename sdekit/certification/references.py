@@ -28,8 +28,10 @@ from ..solvers import (
 from . import (
     multistep,  # noqa: F401 - registers its references
     published,
+    runge_kutta,  # noqa: F401 - registers its references
     singlestep,  # noqa: F401 - registers its references
     stochastic,  # noqa: F401 - registers its references
+    wrappers,  # noqa: F401 - registers its references
 )
 from .chain import Chain, NoReference, Reference, step
 from .problems import MEANS, VARIANCES

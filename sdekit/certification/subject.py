@@ -33,7 +33,7 @@ class Subject:
     @property
     def adaptive(self) -> bool:
         """Whether it chooses its own steps."""
-        return self.solver is not None and self.evaluations is None
+        return self.solver is not None and self.solver.adaptive
 
     def cost(self, steps: int) -> int | None:
         """Of the network in so many steps; None where nothing is declared."""

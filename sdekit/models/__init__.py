@@ -1,5 +1,6 @@
 """Score models: networks with their parametrisations, and exact models."""
 
+from .analytic import AnalyticVariance, NoiseResidual, noise_residual
 from .base import GaussianPrediction, Given, Prediction, ScoreModel, ScorePrediction
 from .convert import Converted
 from .empirical import Empirical
@@ -22,6 +23,7 @@ from .variances import LearnedLogit, LearnedRange, Variance
 
 __all__ = [
     "X0",
+    "AnalyticVariance",
     "Converted",
     "Empirical",
     "Epsilon",
@@ -33,6 +35,7 @@ __all__ = [
     "Karras",
     "LearnedLogit",
     "LearnedRange",
+    "NoiseResidual",
     "Parametrisation",
     "Parametrised",
     "PosteriorMean",
@@ -44,4 +47,5 @@ __all__ = [
     "ScorePrediction",
     "VPrediction",
     "Variance",
+    "noise_residual",
 ]

@@ -189,7 +189,7 @@ class GaussianSDE(SDE):
         """
         s, t = self._bare("s", s), self._bare("t", t)
         self._ordered(s, t)
-        return _kernel(s, t)
+        return kernel(s, t)
 
     def posterior(self, x: Tensor, x0: Tensor, t: Time | Level, s: Time | Level) -> tuple[Tensor, Scalar]:
         """(mean, std) of x_s | x_t = x, x_0, for s < t.
@@ -222,14 +222,14 @@ class GaussianSDE(SDE):
         """
         assert isinstance(t, GaussianLevel)
         assert isinstance(s, GaussianLevel)
-        ratio, std = _kernel(s, t)
+        ratio, std = kernel(s, t)
         return scale(ratio - 1.0, x), std
 
     def forward_step(self, x: Tensor, s: Level, t: Level) -> tuple[Tensor, Scalar]:
         """The exact kernel s -> t: (alpha_t / alpha_s) x and the std of x_t | x_s; s may be the clean level."""
         assert isinstance(t, GaussianLevel)
         assert isinstance(s, GaussianLevel)
-        ratio, std = _kernel(s, t)
+        ratio, std = kernel(s, t)
         return scale(ratio, x), std
 
     @property
@@ -375,7 +375,7 @@ def _no_rates() -> tuple[Scalar, Scalar]:
     )
 
 
-def _kernel(s: GaussianLevel, t: GaussianLevel) -> tuple[Scalar, Scalar]:
+def kernel(s: GaussianLevel, t: GaussianLevel) -> tuple[Scalar, Scalar]:
     """(scale, std) of x_t | x_s."""
     return t.alpha / s.alpha, t.sigma * sqrt(-expm1(t.log_snr - s.log_snr))
 

@@ -5,6 +5,7 @@ from .ancestral import Ancestral
 from .ancestral_step import AncestralStep
 from .annealed_langevin import AnnealedLangevin
 from .base import GaussianSolver, Solver, State
+from .churn import Churn
 from .ddim import DDIM
 from .deis import DEIS
 from .dpm_singlestep import DPMSolverSinglestep
@@ -18,9 +19,11 @@ from .multistep import LinearMultistep, Multistep
 from .plms import PLMS
 from .predictor_corrector import PredictorCorrector
 from .probability_flow import ProbabilityFlow
+from .restart import Restart
 from .reverse_diffusion import ReverseDiffusion
 from .sa_solver import SASolver
 from .seeds import SEEDS
+from .stochastic_runge_kutta import StochasticRungeKutta
 from .unipc import UniPC
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "Ancestral",
     "AncestralStep",
     "AnnealedLangevin",
+    "Churn",
     "DPMSolver",
     "DPMSolverSDE",
     "DPMSolverSinglestep",
@@ -44,9 +48,11 @@ __all__ = [
     "Multistep",
     "PredictorCorrector",
     "ProbabilityFlow",
+    "Restart",
     "ReverseDiffusion",
     "SASolver",
     "Solver",
     "State",
+    "StochasticRungeKutta",
     "UniPC",
 ]

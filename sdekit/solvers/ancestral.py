@@ -25,7 +25,7 @@ class Ancestral(GaussianSolver):
     ``variance`` says what std^2 is:
     ``"posterior"``: var(x_s | x_t, x_0) = sigma_s^2 (1 - r^2), DDPM's beta~, right for data that are one point;
     ``"upper"``: var(x_t | x_s) = sigma_t^2 (1 - r^2), DDPM's beta, right for data of the prior's own variance on VP;
-    ``"learned"``: the model's own, for a model with a variance such as LearnedRange.
+    ``"learned"``: the model's own, for a model with a variance, such as LearnedRange or models.AnalyticVariance.
 
     The mean is ``GaussianSDE.posterior``'s: Ho et al. 2020, eq. 6-7 and algorithm 2 (arXiv:2006.11239); on VE, NCSN's
     of Song et al. 2021, appendix F, eq. 47 (arXiv:2011.13456); learned: Nichol & Dhariwal 2021, eq. 15

@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ..errors import InvalidType, UnsupportedCombination, describe
+from ..errors import InvalidArgument, InvalidType, UnsupportedCombination, describe
 from ..models.base import GaussianPrediction, ScoreModel
 from ..sdes.base import Level
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
@@ -29,8 +29,9 @@ class Solver(ABC):
     """One step of sampling: ``step(model, state, s, noise)`` takes a state from its level t to a level s < t.
 
     ``order``: of convergence in the size of the steps, the weak order where ``stochastic``; None where the method has
-    none. ``evaluations``: of the network a step; None where the method chooses. First steps may cost more: ``cost``
-    counts them. The step to the clean level, alpha = 1 and sigma = 0, ends at the model's x0 and draws no noise.
+    none. ``evaluations``: of the network a step; None where steps differ in them. First steps may cost more: ``cost``
+    counts them. ``adaptive``: whether it takes steps of its own between the levels that it is given. The step to the
+    clean level, alpha = 1 and sigma = 0, ends at the model's x0 and draws no noise.
 
     A solver holds its settings and nothing else: what a run remembers travels in the state.
     """
@@ -38,6 +39,7 @@ class Solver(ABC):
     order: float | None
     stochastic: bool
     evaluations: int | None
+    adaptive: bool = False
 
     @abstractmethod
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
@@ -88,3 +90,11 @@ def check_solver(owner: str, value: object, name: str = "solver") -> Solver:
         hint = "; give an instance, such as DDIM()" if isinstance(value, type) and issubclass(value, Solver) else ""
         raise InvalidType(f"{owner}: {name} must be one such as DDIM(), got {describe(value)}{hint}")
     return value
+
+
+def check_deterministic(owner: str, value: object) -> Solver:
+    """The value where it is a solver that draws no noise, else a named error."""
+    solver = check_solver(owner, value)
+    if solver.stochastic:
+        raise InvalidArgument(f"{owner}: solver must draw no noise of its own, such as DDIM(), got {solver}")
+    return solver

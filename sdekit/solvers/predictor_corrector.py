@@ -44,6 +44,11 @@ class PredictorCorrector(Solver):
         first, second = self.predictor.cost(1), self.corrector.cost(1)
         return None if first is None or second is None else first + second
 
+    @property
+    def adaptive(self) -> bool:  # type: ignore[override]
+        """Whether either part is."""
+        return self.predictor.adaptive or self.corrector.adaptive
+
     def check(self, model: ScoreModel) -> None:
         """Raises UnsupportedCombination where either part cannot serve the model's process."""
         self.predictor.check(model)

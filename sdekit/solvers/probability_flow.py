@@ -158,6 +158,11 @@ class ProbabilityFlow(Solver):
         """Of the network a step: the method's."""
         return self.method.evaluations
 
+    @property
+    def adaptive(self) -> bool:  # type: ignore[override]
+        """Whether the method chooses its own steps."""
+        return self.method.evaluations is None
+
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s; Tweedie's x0 where s is clean."""
         x, t, error = state

@@ -111,6 +111,20 @@ def fixed(**arguments):
 
 
 NONE = fixed()
+TUPLE = Wrong(
+    {
+        "none": None,
+        "empty": (),
+        "number": 0.5,
+        "string": "0.5",
+        "strings": ("a", "b"),
+        "nan": (0.1, v.NAN),
+        "inf": (0.1, v.INF),
+        "booleans": (True, False),
+        "tensor": torch.tensor([0.1, 0.9]),
+    }
+)
+RESIDUAL = sk.models.NoiseResidual((-2.0, 3.0), (0.1, 0.9))
 LOW_HIGH = {"t_min": v.number(above=0.0), "t_max": v.number(above=0.0)}
 ENDS = {"ends swapped": ({"t_min": 0.9, "t_max": 0.1}, "t_max")}
 BETAS = {"beta_min": v.number(at_least=0.0), "beta_max": v.number(above=0.0), **LOW_HIGH}
@@ -454,6 +468,16 @@ GRIDS = [
         },
     ),
     Entry(
+        sk.grids.karras_between,
+        fixed(first=-5.0, last=5.0, steps=3),
+        {
+            "first": by("karras", v.number()),
+            "last": by("karras", v.number()),
+            "steps": by("karras", COUNT),
+            "rho": by("karras", v.number(above=0.0)),
+        },
+    ),
+    Entry(
         sk.grids.check_times,
         lambda: {"sde": VP, "times": [1.0, 0.5]},
         {
@@ -509,6 +533,7 @@ SOLVERS = [
         {"points": v.whole(1, 4), "view": v.choice(), "coordinate": v.choice(), "corrector": v.flag()},
     ),
     Entry(s.EulerMaruyama, NONE, {}),
+    Entry(s.StochasticRungeKutta, NONE, {}),
     Entry(s.ReverseDiffusion, NONE, {}),
     Entry(
         s.Heun,
@@ -520,6 +545,41 @@ SOLVERS = [
             "churn_noise": v.number(above=0.0),
         },
         together={"bounds swapped": ({"churn_min": 2.0, "churn_max": 1.0}, "churn_max")},
+    ),
+    Entry(
+        s.Churn,
+        NONE,
+        {
+            "solver": but(v.instance(s.DDIM), another=s.Ancestral()),
+            "churn": v.number(at_least=0.0, at_most=0.4143),
+            "churn_min": v.number(at_least=0.0),
+            "churn_max": but(v.number(at_least=0.0), "inf"),
+            "churn_noise": v.number(above=0.0),
+        },
+        together={"bounds swapped": ({"churn_min": 2.0, "churn_max": 1.0}, "churn_max")},
+    ),
+    Entry(
+        s.Restart,
+        NONE,
+        {
+            "solver": but(v.instance(s.DDIM), another=s.Ancestral()),
+            "intervals": Wrong(
+                {
+                    "none": None,
+                    "empty": (),
+                    "a number": 0.1,
+                    "string": "0.1",
+                    "one interval, bare": (0.1, 1.0, 2, 2),
+                    "three": ((0.1, 1.0, 2),),
+                    "swapped": ((1.0, 0.1, 2, 2),),
+                    "no repeats": ((0.1, 1.0, 0, 2),),
+                    "half a step": ((0.1, 1.0, 1, 0.5),),
+                    "nan": ((v.NAN, 1.0, 1, 1),),
+                    "string in it": (("0.1", 1.0, 1, 1),),
+                    "tensor": torch.ones(1, 4),
+                }
+            ),
+        },
     ),
     Entry(
         s.Langevin,
@@ -584,6 +644,30 @@ MODELS = [
     Entry(m.Karras, NONE, {**LABEL, "sigma_data": v.number(above=0.0)}),
     Entry(m.LearnedRange, NONE, {}),
     Entry(m.LearnedLogit, NONE, {}),
+    Entry(
+        m.NoiseResidual,
+        fixed(log_snr=(-2.0, 3.0), share=(0.1, 0.9)),
+        {
+            "log_snr": but(TUPLE, falling=(3.0, -2.0), equal=(1.0, 1.0)),
+            "share": but(TUPLE, none_left=(0.0, 0.5), too_much=(0.5, 1.5), below=(-0.1, 0.5), too_many=(0.1, 0.5, 0.9)),
+        },
+    ),
+    method(lambda: RESIDUAL, "at", fixed(log_snr=0.5), {"log_snr": Free("a level's own")}),
+    Entry(
+        m.AnalyticVariance,
+        lambda: {"model": spy(), "residual": RESIDUAL},
+        {"model": v.model(), "residual": v.instance(m.NoiseResidual, tensor=torch.ones(2))},
+    ),
+    Entry(
+        m.noise_residual,
+        lambda: {"model": spy(), "x0": X, "levels": sk.grids.levels(VP, "log_snr", 2), "noise": sk.Noise(0)},
+        {
+            "model": v.model(),
+            "x0": but(v.tensor(), empty=X[:0], integers=X.long(), no_batch=torch.tensor(0.5)),
+            "levels": Wrong({"none": None, "time": 0.5, "times": [0.5], "tensor": torch.ones(2), "string": "log_snr"}),
+            "noise": v.noise(),
+        },
+    ),
     Entry(
         m.Parametrised,
         lambda: {"network": Spy(), "sde": VP, "parametrisation": m.Epsilon()},

@@ -170,7 +170,7 @@ EXHIBITS = [
         "A9",
         "VE's kernel from s to t adds the whole variance at t, with what is already there at s.",
         "Song et al. 2021, eq. 30: sigma(0) is sigma_min, not 0",
-        Slip(gaussian._kernel, "t.sigma * sqrt(-expm1(t.log_snr - s.log_snr))", "t.sigma"),
+        Slip(gaussian.kernel, "t.sigma * sqrt(-expm1(t.log_snr - s.log_snr))", "t.sigma"),
         partial(test_sdes.test_kernels_compose, sk.VESDE()),
     ),
     Exhibit(
