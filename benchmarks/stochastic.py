@@ -104,6 +104,10 @@ def ours(model: sk.models.GaussianMixture, start: torch.Tensor, seed: int) -> di
         S.SASolver(few_steps=False),
         S.SEEDS(2),
         S.SEEDS(3),
+        S.AncestralStep(S.DPMSolverSinglestep(2)),
+        S.StochasticRungeKutta(),
+        S.Churn(S.DPMSolver(2), 0.1),
+        S.Heun(churn=0.1),
     ]
 
     def run(solver: sk.solvers.Solver, grid: Any) -> Run:
