@@ -181,17 +181,12 @@ class LinearMultistep(GaussianSolver, ABC):
         self, t: GaussianLevel, s: GaussianLevel, levels: Sequence[GaussianLevel]
     ) -> tuple[Scalar, Sequence[Scalar]]:
         """The same, by the integral of the polynomial through the values at the levels."""
-        std = t.sde.centre[1]
-        u_t, u_s, *nodes = (position(self.coordinate, level, std) for level in (t, s, *levels))
-        rate = 1.0 + self.strength(t) ** 2
+        std, rate = t.sde.centre[1], 1.0 + self.strength(t) ** 2
         if self.view == "velocity" or (self.view, self.coordinate) == ("eps", "sigma"):
-            by_t: Scalar = 1.0  # w = by x
-            by_s: Scalar = 1.0
-            if self.turning:
-                by_t, by_s = (cos(position("angle", level, std)) / level.alpha for level in (t, s))
-            elif self.coordinate == "sigma":
-                by_t, by_s = 1.0 / t.alpha, 1.0 / s.alpha
-            return by_t / by_s, [w * rate / by_s for w in _plain(tuple(nodes), u_t, u_s)]
+            at = tuple(level.t if self.coordinate == "t" else level.log_snr for level in (t, s, *levels))
+            of = _straight if isinstance(at[0], float) else _straight.__wrapped__
+            return of(self.turning, self.coordinate, std, rate, t.alpha, s.alpha, at)
+        u_t, *nodes = (position(self.coordinate, level, std) for level in (t, *levels))
         sde = t.sde if self.coordinate == "t" else None
         weights = _weighted(self.view, self.coordinate, rate, std, sde, tuple(nodes), u_t, t.log_snr, s.log_snr)
         return first(self.view, t, s, self.strength(t))[0], [s.alpha * w for w in weights]
@@ -247,11 +242,16 @@ def shifted(x: Tensor, a: Scalar, mean: float | Tensor) -> Tensor:
 
 def position(coordinate: str, level: GaussianLevel, std: float) -> Scalar:
     """The coordinate of a level."""
+    return _place(coordinate, level.t if coordinate == "t" else level.log_snr, std)
+
+
+def _place(coordinate: str, at: Scalar, std: float) -> Scalar:
+    """The coordinate of a time, where it is t, and else of a log-SNR."""
     if coordinate == "t":
-        return level.t
+        return at
     if coordinate == "log_snr":
-        return 0.5 * level.log_snr
-    n = exp(-0.5 * level.log_snr)
+        return 0.5 * at
+    n = exp(-0.5 * at)
     return n if coordinate == "sigma" else atan(n / std)
 
 
@@ -270,10 +270,30 @@ RULES = {n: list(zip(*(v.tolist() for v in leggauss(n)), strict=True)) for n in 
 bits for what is integrated in log(alpha / sigma)."""
 
 
-def _plain(nodes: tuple[Scalar, ...], a: Scalar, b: Scalar) -> list[Scalar]:
-    """The integrals from a to b of the polynomials that are 1 at one node and 0 at the others."""
-    middle, half = 0.5 * (a + b), 0.5 * (b - a)
-    return _summed(((half * w, middle + half * z) for z, w in RULES[3]), nodes)
+@functools.lru_cache(maxsize=4096)
+def _straight(
+    turning: bool,
+    coordinate: str,
+    std: float,
+    rate: Scalar,
+    alpha_t: Scalar,
+    alpha_s: Scalar,
+    at: tuple[Scalar, ...],
+) -> tuple[Scalar, Sequence[Scalar]]:
+    """(keep, weights) of what is integrated in its own coordinate: w_s = w_t + int dw, w = by x.
+
+    ``at``: the times, or log-SNRs, of t, of s and of the values.
+    """
+    u_t, u_s, *nodes = (_place(coordinate, v, std) for v in at)
+    by_t: Scalar = 1.0
+    by_s: Scalar = 1.0
+    if turning:
+        by_t, by_s = (cos(_place("angle", v, std)) / alpha for v, alpha in zip(at[:2], (alpha_t, alpha_s), strict=True))
+    elif coordinate == "sigma":
+        by_t, by_s = 1.0 / alpha_t, 1.0 / alpha_s
+    middle, half = 0.5 * (u_t + u_s), 0.5 * (u_s - u_t)
+    weights = _summed(((half * w, middle + half * z) for z, w in RULES[3]), tuple(nodes))
+    return by_t / by_s, [w * rate / by_s for w in weights]
 
 
 def _weighted(
