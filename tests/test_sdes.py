@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import dataclasses
 import math
 import pickle
 import re
@@ -894,6 +895,47 @@ def test_moments_in_float32_are_not_the_priors_precision(sde):
     x = torch.tensor([[0.4, 1.0]], dtype=F64)
     coarse, fine = sde.with_prior(mean, std).prior, sde.with_prior(mean.double(), std.double()).prior
     assert torch.equal(coarse.log_prob(x), fine.log_prob(x))
+
+
+@every
+def test_a_time_is_an_end_up_to_a_millionth_outside_and_not_a_bit_further(sde):
+    """The same in a level, in a level of rows, and in a grid."""
+    x, slack = torch.zeros(1, 1), 1e-6 * sde.t_max
+    for edge, beyond, end in ((sde.t_max + slack, math.inf, sde.t_max), (sde.t_min - slack, -math.inf, sde.t_min)):
+        assert sde.level(edge, x).t == end
+        assert sde.level(torch.tensor([edge], dtype=F64), x).t.item() == end
+        inner = 0.5 * (sde.t_min + sde.t_max)
+        times = torch.tensor(sorted([edge, inner], reverse=True), dtype=F64)
+        assert end in sk.grids.check_times(sde, times).tolist()
+        past = math.nextafter(edge, beyond)
+        for ask in (
+            lambda past=past: sde.level(past, x),
+            lambda past=past: sde.level(torch.tensor([past], dtype=F64), x),
+            lambda past=past, inner=inner: sk.grids.check_times(sde, sorted([past, inner], reverse=True)),
+        ):
+            with pytest.raises(InvalidArgument, match="must lie within"):
+                ask()
+
+
+@every
+def test_a_process_of_another_setting_is_another_process(sde):
+    """Whichever of the numbers it is, and whether it is more or less; and its prior too."""
+    for field in dataclasses.fields(sde):
+        value = getattr(sde, field.name)
+        if isinstance(value, float):
+            other = dataclasses.replace(sde, **{field.name: value * (1 - 1e-9) if value else 1e-9})
+            assert sde != other
+            assert other != sde
+            assert other == dataclasses.replace(sde, **{field.name: getattr(other, field.name)})
+    for low, high in ((1.0, 2.0), (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))):
+        a, b = sde.with_prior(low, 1.0), sde.with_prior(high, 1.0)
+        assert a != b
+        assert b != a
+        assert a == sde.with_prior(low, 1.0)
+        assert hash(a) == hash(sde.with_prior(low, 1.0))
+        assert sde not in (a, b)
+    assert sde.with_prior(0.0, 1.0) != sde.with_prior(0.0, torch.ones(2))
+    assert sde != repr(sde)
 
 
 def test_processes_are_equal_where_their_settings_are():

@@ -368,8 +368,8 @@ def test_a_table_is_equal_to_its_like_and_shows_what_it_is():
         (lambda: sk.DiscreteVESDE([0.1, 1.0, 0.5]), ScheduleError, "strictly monotone, got 0.1, 1, 0.5"),
         (lambda: sk.DiscreteVESDE([0.0, 1.0]), ScheduleError, "sigmas must be positive"),
         (lambda: sk.DiscreteVESDE([1.0, math.inf]), ScheduleError, "sigmas must be positive, finite"),
-        (lambda: sk.DiscreteVPSDE().respaced(1001), InvalidArgument, "steps must be at most the 1000 levels"),
-        (lambda: sk.DiscreteVPSDE().respaced(1), InvalidArgument, "steps must be 2 or more rising indices"),
+        (lambda: sk.DiscreteVPSDE().respaced(1001), InvalidArgument, "steps must be at most 1000, got steps=1001"),
+        (lambda: sk.DiscreteVPSDE().respaced(1), InvalidArgument, "steps must be at least 2, got steps=1"),
         (lambda: sk.DiscreteVPSDE().respaced([5, 4]), InvalidArgument, "rising indices in [0, 999], got 5, 4"),
         (lambda: sk.DiscreteVPSDE().respaced([5, 1000]), InvalidArgument, "rising indices in [0, 999]"),
         (
@@ -404,9 +404,29 @@ def test_a_table_may_be_respaced_to_two_levels_and_not_to_one():
     table = sk.DiscreteVPSDE()
     assert len(table.respaced(2).times) == 2
     assert len(table.respaced(1000).times) == 1000
-    for steps, wanted in ((1, "2 or more rising indices"), (1001, "at most the 1000 levels")):
+    for steps, wanted in ((-1, "at least 2"), (0, "at least 2"), (1, "at least 2"), (1001, "at most 1000")):
         with pytest.raises(sk.errors.InvalidArgument, match=f"{wanted}.*got steps={steps}"):
             table.respaced(steps)
+
+
+@pytest.mark.parametrize("table", [sk.DiscreteVPSDE(), sk.DiscreteVESDE()], ids=["VP", "VE"])
+def test_a_part_keeps_the_levels_within_it_up_to_rounding(table):
+    """Of [3, 7] the levels 3 to 7, a millionth less and more than a part's ends among them, and no others."""
+    for low, high in ((3.0, 7.0), (2.5, 7.5), (3 + 9e-7, 7 - 9e-7)):
+        part = table.restricted(low, high)
+        assert part.times.tolist() == [3.0, 4.0, 5.0, 6.0, 7.0]
+        assert (part.t_min, part.t_max) == (3.0, 7.0)
+    assert table.restricted(3 + 2e-6, 7 - 2e-6).times.tolist() == [4.0, 5.0, 6.0]
+    with pytest.raises(sk.errors.InvalidArgument, match=r"hold 2 levels of the table or more, got 1 in \[2.5, 3.5\]"):
+        table.restricted(2.5, 3.5)
+
+
+@pytest.mark.parametrize("table", [sk.DiscreteVPSDE(), sk.DiscreteVESDE()], ids=["VP", "VE"])
+def test_a_fraction_is_the_table_s_time_of_that_number(table):
+    """floor(u N), from 0 to the last one at u = 1."""
+    n = len(table.times)
+    u = torch.tensor([0.0, 0.5 / n, 1 / n, 1.5 / n, 1 - 0.5 / n, 1 - 2.0**-53, 1.0], dtype=torch.float64)
+    assert table.time_of(u).tolist() == [1.0, 1.0, 2.0, 2.0, n, n, n]
 
 
 def test_a_table_may_spend_the_data_down_to_the_limit_and_no_further():
