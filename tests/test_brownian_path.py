@@ -267,6 +267,9 @@ def test_ids_of_another_batch_and_clocks_that_are_none_are_refused():
     for clock in (-1.0, math.inf, math.nan):
         with pytest.raises(InvalidArgument, match="BrownianPath: a level's clock must be finite and >= 0, got"):
             z(sk.BrownianPath(0), 0.5, clock)
+    clocks = torch.arange(10.0, dtype=F64).reshape(-1, 1) - 0.5
+    with pytest.raises(InvalidArgument, match=r"got \[-0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5\]$"):
+        sk.BrownianPath(0)(torch.empty(10, 3, dtype=F64), SimpleNamespace(clock=clocks), at(0.25))
 
 
 # Solvers on one path

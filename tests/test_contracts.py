@@ -101,13 +101,13 @@ DEFAULTS = {
     sk.solvers.Multistep: {"points": 4, "corrector": True},
     sk.solvers.DPMSolver: {"order": 2},
     sk.solvers.UniPC: {"order": 3},
-    **dict.fromkeys((sk.ode.Euler, sk.ode.Heun, sk.ode.RK4), {"steps": 1}),
+    **{method: {"steps": 1} for method in (sk.ode.Euler, sk.ode.Heun, sk.ode.RK4)},
     sk.ode.Dopri5: {"rtol": 1e-5, "atol": 1e-5, "max_steps": 100_000},
-    **dict.fromkeys((sk.ode.SciPy, sk.ode.TorchDiffEq), {"rtol": 1e-5, "atol": 1e-5}),
+    **{method: {"rtol": 1e-5, "atol": 1e-5} for method in (sk.ode.SciPy, sk.ode.TorchDiffEq)},
     sk.likelihood.Hutchinson: {"n": 4},
     sk.log_likelihood: {"seed": 0, "per_sample": False},
-    **dict.fromkeys((sk.encode, sk.decode), {"per_sample": False}),
-    **dict.fromkeys((sk.Noise, sk.KeyedNoise, sk.BrownianPath), {"seed": 0}),
+    **{flow: {"per_sample": False} for flow in (sk.encode, sk.decode)},
+    **{source: {"seed": 0} for source in (sk.Noise, sk.KeyedNoise, sk.BrownianPath)},
 }
 """Numbers that are there unless given: another one is another result, in silence."""
 
@@ -115,7 +115,17 @@ DEFAULTS = {
 def test_a_default_is_the_papers():
     """And none of a process, grid, model, objective, solver, method or source is there without being listed."""
     found = {}
-    for module in (sk.sdes, sk.sdes.tables, sk.grids, sk.models, sk.losses, sk.solvers, sk.ode, sk.likelihood, sk.noise):
+    for module in (
+        sk.sdes,
+        sk.sdes.tables,
+        sk.grids,
+        sk.models,
+        sk.losses,
+        sk.solvers,
+        sk.ode,
+        sk.likelihood,
+        sk.noise,
+    ):
         for name, thing in inspect.getmembers(module, callable):
             if name.startswith("_") or inspect.isabstract(thing) or not thing.__module__.startswith(module.__name__):
                 continue

@@ -176,6 +176,28 @@ def test_the_discretised_decoder_is_the_mass_of_a_bin():
     assert len(upper) == 17
 
 
+def test_the_decoder_of_mirrored_data_is_the_decoder():
+    """Far out in either tail, to nine digits: no difference of numbers near 1 is taken."""
+    sde = TABLES["linear"]
+    levels = torch.linspace(-1, 1, 129, dtype=F64)[:, None]
+    bound = VariationalBound("upper", decoder_bin=2 / 128)
+
+    def terms(sign):
+        model = sk.models.FromFunction(sde, x0=lambda x, t: torch.full_like(x, sign * 0.3))
+        return bound.terms(model, sign * levels, Drawn(torch.zeros(129, 1, dtype=F64))).decoder
+
+    torch.testing.assert_close(terms(1.0), terms(-1.0), rtol=1e-9, atol=0)
+    std = float(sde.sigma(1.0))
+    a, b = (np.abs(levels[:, 0].numpy() - 0.3) + d for d in (-1 / 128, 1 / 128))
+    exact = -(
+        stats.norm.logsf(a, scale=std)
+        + np.log1p(-np.exp(stats.norm.logsf(b, scale=std) - stats.norm.logsf(a, scale=std)))
+    )
+    tails = (exact < 60) & (a > 0) & (np.abs(levels[:, 0].numpy()) < 1)
+    assert tails.sum() > 10
+    np.testing.assert_allclose(terms(1.0).numpy()[tails], exact[tails], rtol=1e-9)
+
+
 def test_the_bound_in_the_middle_of_a_wide_bin_is_the_density_of_a_narrow_one():
     """-log mass -> -log density - log bin as the bin narrows."""
     sde = TABLES["linear"]
