@@ -1,8 +1,8 @@
 """Processes: the published closed forms, the identities that tie them together, priors, and what is refused."""
 
 import copy
-import itertools
 import dataclasses
+import itertools
 import math
 import pickle
 import re
@@ -901,7 +901,7 @@ def test_a_start_or_an_end_at_which_the_data_show_is_told_at_the_stated_snr():
     for sde in (sk.VPSDE(), sk.VESDE(), Cosine()):
         least = float(sde.time_at(math.log(0.01)))
         assert isinstance(sde.prior_at(least * (1 + 1e-9)), sk.sdes.NormalPrior)
-        with pytest.raises(InvalidArgument, match="where alpha.2 / sigma.2 is 0.01 and not at most 0.01, needs x_T"):
+        with pytest.raises(InvalidArgument, match=r"where alpha\^2 / sigma\^2 is 0.01 and not at most 0.01, needs x_T"):
             sde.prior_at(least * (1 - 1e-9))
         with pytest.raises(InvalidArgument, match="must lie within"):
             sde.prior_at(1.5 * sde.t_max)
@@ -928,9 +928,9 @@ def test_a_kernel_of_no_way_is_the_identity(sde):
 @pytest.mark.parametrize("ends", [(0.5, 0.5), (0.6, 0.5), (0.0, 0.5), (-0.1, 0.5), (0.5, math.inf), (math.nan, 0.5)])
 def test_a_domain_runs_from_above_zero_to_a_later_time(ends):
     for make in (sk.VPSDE, sk.SubVPSDE, sk.VESDE, sk.EDMSDE, sk.CosineSDE, sk.FlowSDE):
-        with pytest.raises(ScheduleError, match="t_min|t_max"):
+        with pytest.raises(ScheduleError, match=r"t_min|t_max"):
             make(t_min=ends[0], t_max=ends[1])
-    with pytest.raises(ScheduleError, match="t_min|t_max"):
+    with pytest.raises(ScheduleError, match=r"t_min|t_max"):
         sk.LinearSDE(0.0, 1.0, t_min=ends[0], t_max=ends[1])
 
 
