@@ -429,6 +429,22 @@ def test_a_fraction_is_the_table_s_time_of_that_number(table):
     assert table.time_of(u).tolist() == [1.0, 1.0, 2.0, 2.0, n, n, n]
 
 
+def test_running_sums_are_right_to_the_last_bit():
+    """Python's exact sums, where a term is far above the sum before it and far below it."""
+    for values in ([1.0, 1e16, 1.0, -1e16, 3.0], [1e-20, 1.0, 1e-20, 1e20, -1.0], tables.linear().tolist()):
+        exact = [math.fsum(values[: i + 1]) for i in range(len(values))]
+        assert tables.accumulated(torch.tensor(values, dtype=torch.float64)).tolist() == exact
+
+
+@pytest.mark.parametrize("table", [sk.DiscreteVPSDE(), sk.DiscreteVESDE()], ids=["VP", "VE"])
+def test_a_schedule_goes_on_beyond_the_last_level(table):
+    """As an integrator may ask that oversteps by rounding: continuous there."""
+    end = torch.tensor(table.t_max, dtype=torch.float64)
+    for name in ("alpha", "sigma"):
+        there = getattr(table, name)(end)
+        torch.testing.assert_close(getattr(table, name)(end * (1 + 1e-9)), there, rtol=1e-5, atol=0)
+
+
 def test_a_table_may_spend_the_data_down_to_the_limit_and_no_further():
     """-log(alpha_bar) up to 690, and the message says what alpha there would be."""
 

@@ -138,7 +138,7 @@ class VariationalBound:
         prior = sde.prior
         if not isinstance(prior, NormalPrior):
             raise UnsupportedCombination(f"VariationalBound: the prior must be normal, got {prior}")
-        end = sde.levels(sde.times[-1:])[0]
+        end = sde.one(sde.t_max)
         mean, std = (torch.as_tensor(v, dtype=x0.dtype, device=x0.device) for v in (prior.mean, prior.std))
         variance = (end.sigma / std) ** 2
         gap = (end.alpha * x0 - mean) / std

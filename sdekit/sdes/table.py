@@ -130,7 +130,7 @@ class TableSDE(GaussianSDE, ABC):
         """The next level of the table towards the data; the clean level below the first."""
         if not isinstance(level.t, Tensor):
             k = bisect_left(self._listed, level.t)
-            return self.levels(self.times[k - 1 : k])[0] if k else self.clean()
+            return self.one(self._listed[k - 1]) if k else self.clean()
         times = self.times.to(level.t.device)
         i: Tensor = torch.searchsorted(times, level.t.contiguous())
         t = times[(i - 1).clamp(min=0)]

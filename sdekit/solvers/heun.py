@@ -85,7 +85,7 @@ class Heun(GaussianSolver):
     ) -> tuple[Tensor, GaussianLevel]:
         """The state at a noise level gamma above t's, and that level; where it is out of bounds, the state as it is."""
         sde = t.sde
-        top = sde.levels(torch.tensor([sde.t_max], dtype=torch.float64))[0]
+        top = sde.one(sde.t_max)
         n, most = exp(-0.5 * t.log_snr), math.exp(-0.5 * float(top.log_snr))
         target = _bounded(n, self.churn_min, self.churn_max, self.churn, most)
         if not isinstance(target, Tensor) and target == n:

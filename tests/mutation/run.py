@@ -117,6 +117,10 @@ def meaning(source: str) -> str:
     return ast.dump(tree)
 
 
+COST = re.compile(r"^(CHUNK|CELLS|KEPT) = ")
+"""How much is computed at a time, or remembered: lines that change what a result costs and no result."""
+
+
 CRASHES = re.compile(r"_(Add|Sub|Mul|Div|FloorDiv|Mod|Pow)_(BitOr|BitAnd|BitXor|LShift|RShift)$")
 """Bits of floats are a TypeError: mutants that any test kills say nothing, and are left out."""
 
@@ -127,12 +131,15 @@ def mutants() -> list[MutationSpec]:
     found = []
     operators = [(name, get_operator(name)) for name in sorted(operator_names()) if not CRASHES.search(name)]
     for path in modules():
+        lines = path.read_text("utf-8").splitlines()
         nodes = list(ast_nodes(get_ast(path.read_text("utf-8"))))
         for name, operator in operators:
             if operator.arguments():
                 continue
             places = ((node, *place) for node in nodes for place in operator().mutation_positions(node))
             for i, (node, start, end) in enumerate(places):
+                if COST.match(lines[start[0] - 1]):
+                    continue
                 where = ASTQuery(node).get_definition_name()
                 found.append(MutationSpec(str(path.relative_to(ROOT)), name, i, start, end, {}, where))
     return found
