@@ -445,6 +445,16 @@ def test_a_schedule_goes_on_beyond_the_last_level(table):
         torch.testing.assert_close(getattr(table, name)(end * (1 + 1e-9)), there, rtol=1e-5, atol=0)
 
 
+def test_a_table_may_be_respaced_to_any_rising_levels():
+    """Two of them, the first and the last; none twice, and none outside."""
+    table = sk.DiscreteVPSDE(tables.linear(10))
+    assert table.respaced([0, 9]).times.tolist() == [1.0, 10.0]
+    assert table.respaced([3, 4]).times.tolist() == [4.0, 5.0]
+    for wrong in ([3], [3, 3], [4, 3], [-1, 3], [3, 10]):
+        with pytest.raises(sk.errors.InvalidArgument, match="steps must be"):
+            table.respaced(wrong)
+
+
 def test_a_table_may_spend_the_data_down_to_the_limit_and_no_further():
     """-log(alpha_bar) up to 690, and the message says what alpha there would be."""
 

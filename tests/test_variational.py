@@ -1,6 +1,7 @@
 """The variational bound, term by term, and the hybrid objective: on Gaussian data each is a closed form."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -194,6 +195,20 @@ def test_the_decoder_of_mirrored_data_is_the_decoder():
     tails = (exact < 600) & (a > 0) & (np.abs(levels[:, 0].numpy()) < 1)
     assert tails.sum() > 10
     np.testing.assert_allclose(terms(1.0).numpy()[tails], exact[tails], rtol=1e-9)
+
+
+def test_data_are_on_the_decoder_s_levels_up_to_a_thousandth_of_a_bin():
+    """And within its ends up to a millionth."""
+    model = sk.models.FromFunction(TABLES["linear"], x0=lambda x, t: torch.zeros_like(x))
+    bound = VariationalBound("upper", decoder_bin=0.25)
+    for off, right in ((0.9e-3, True), (-0.9e-3, True), (1.1e-3, False), (-1.1e-3, False), (0.5, False)):
+        x0 = torch.full((2, 1), 0.25 + 0.25 * off, dtype=F64)
+        with nullcontext() if right else pytest.raises(InvalidArgument, match=r"0\.25 apart from -1 to 1"):
+            bound(model, x0, sk.Noise(0))
+    for end in (-1.0, 1.0):
+        bound(model, torch.full((2, 1), end * (1 + 0.9e-6), dtype=F64), sk.Noise(0))
+        with pytest.raises(InvalidArgument, match="apart from"):
+            bound(model, torch.full((2, 1), end * (1 + 1.1e-6), dtype=F64), sk.Noise(0))
 
 
 def test_the_decoder_s_gradient_is_that_of_the_mass():

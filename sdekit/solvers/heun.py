@@ -49,7 +49,7 @@ class Heun(GaussianSolver):
         number("Heun", "churn_min", self.churn_min, at_least=0.0)
         number("Heun", "churn_noise", self.churn_noise, above=0.0)
         if not (isinstance(self.churn_max, float) and self.churn_max == math.inf):
-            number("Heun", "churn_max", self.churn_max, at_least=0.0)
+            number("Heun", "churn_max", self.churn_max)
         if self.churn_max < self.churn_min:
             raise InvalidArgument(
                 f"Heun: churn_max must reach churn_min, got churn_min={self.churn_min:g}, churn_max={self.churn_max}"
