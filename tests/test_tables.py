@@ -445,12 +445,20 @@ def test_a_schedule_goes_on_beyond_the_last_level(table):
         torch.testing.assert_close(getattr(table, name)(end * (1 + 1e-9)), there, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("times", [[0.6, 2, 3], [1.4, 2, 3], [0, 1, 2], [1, 1, 2], [1, 3, 2], [1, 2]])
+def test_the_times_of_levels_are_whole_numbers_that_rise_from_one(times):
+    for make in (sk.DiscreteVPSDE, sk.DiscreteVESDE):
+        with pytest.raises(sk.errors.InvalidArgument, match="times must"):
+            make([0.1, 0.2, 0.3], times)
+        assert make([0.1, 0.2, 0.3], [1, 5, 7]).times.tolist() == [1.0, 5.0, 7.0]
+
+
 def test_a_table_may_be_respaced_to_any_rising_levels():
     """Two of them, the first and the last; none twice, and none outside."""
     table = sk.DiscreteVPSDE(tables.linear(10))
     assert table.respaced([0, 9]).times.tolist() == [1.0, 10.0]
     assert table.respaced([3, 4]).times.tolist() == [4.0, 5.0]
-    for wrong in ([3], [3, 3], [4, 3], [-1, 3], [3, 10]):
+    for wrong in ([3], [3, 3], [4, 3], [-1, 3], [3, 10], [0.4, 3], [0.6, 3]):
         with pytest.raises(sk.errors.InvalidArgument, match="steps must be"):
             table.respaced(wrong)
 

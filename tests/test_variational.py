@@ -175,6 +175,18 @@ def test_the_discretised_decoder_is_the_mass_of_a_bin():
     assert bool(torch.isfinite(terms.decoder).all())
 
 
+@pytest.mark.parametrize("guess", [-2.0, 0.3, 1.4])
+def test_the_first_and_the_last_bin_reach_to_infinity(guess):
+    """Where the noise is as wide as the data the ends have most of the mass: SciPy's, and a sum of 1."""
+    sde, levels = sk.DiscreteVPSDE([0.6, 0.9]), torch.linspace(-1, 1, 9, dtype=F64)[:, None]
+    model = sk.models.FromFunction(sde, x0=lambda x, t: torch.full_like(x, guess))
+    bound = VariationalBound("upper", decoder_bin=2 / 8)
+    mass = np.exp(-bound.terms(model, levels, Drawn(torch.zeros(9, 1, dtype=F64))).decoder.numpy())
+    edges = np.concatenate([[-np.inf], np.linspace(-1, 1, 9)[:-1] + 1 / 8, [np.inf]])
+    np.testing.assert_allclose(mass, np.diff(stats.norm.cdf(edges, guess, float(sde.sigma(1.0)))), rtol=1e-9)
+    assert mass.sum() == pytest.approx(1.0, rel=1e-12)
+
+
 def test_the_decoder_of_mirrored_data_is_the_decoder():
     """Far out in either tail, to nine digits: no difference of numbers near 1 is taken."""
     sde = TABLES["linear"]
