@@ -1065,6 +1065,14 @@ def test_a_process_given_by_f_and_g_has_its_alpha_and_sigma_to_ten_digits(name):
         torch.testing.assert_close(sde.diffusion(time), closed.diffusion(time), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("name", LINEAR)
+def test_the_ends_of_a_process_given_by_f_and_g_are_found_to_the_bit(name):
+    f, g, settings, _ = LINEAR[name]
+    sde = sk.LinearSDE(f, g, **settings)
+    for end in (sde.t_min, sde.t_max):
+        assert float(sde.time_at(sde.log_snr(end))) == end
+
+
 def test_an_ornstein_uhlenbeck_process_is_given_by_two_numbers():
     """alpha = exp(-t), sigma^2 = 1 - exp(-2 t): Särkkä & Solin 2019, example 6.2; it samples and has a likelihood."""
     sde = sk.LinearSDE(f=-1.0, g=math.sqrt(2.0), t_min=1e-3, t_max=5.0)

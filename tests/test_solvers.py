@@ -1,6 +1,7 @@
 """Solvers: their formulas from the papers, their orders, their laws, and the contract that all of them share."""
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -43,6 +44,7 @@ from sdekit.solvers import (
 )
 
 M, V = MEANS.numpy(), VARIANCES.numpy()
+VP = sk.VPSDE()
 
 
 @pytest.mark.parametrize("sde", sdes())
@@ -162,6 +164,22 @@ def test_predictor_corrector_drops_a_multistep_predictors_memory():
     assert all(s.memory is None for s in sk.trajectory(mixture(sde), solver, x, "log_snr", sk.Noise(0), steps=4))
 
 
+@pytest.mark.parametrize("coordinate", ["t", "angle"])
+def test_the_error_of_a_flow_in_parts_is_the_sum_of_the_parts(coordinate):
+    """And a row's is that of its worst coordinate; a method of fixed steps has none."""
+    model, solver = mixture(VP), ProbabilityFlow(coordinate=coordinate)
+    x = VP.prior.sample((5, 2), sk.Noise(0), dtype=F64)
+    states = list(sk.trajectory(model, solver, x, "log_snr", Silent(), steps=4))
+    total = torch.zeros(5, 2, dtype=F64)
+    for before, after in itertools.pairwise(states[:-1]):
+        total = total + solver.step(model, State(before.x, before.level), after.level, Silent()).memory
+        torch.testing.assert_close(after.memory, total, rtol=1e-12, atol=0)
+        assert torch.equal(solver.error(after), total.amax(1))
+    assert torch.equal(states[-1].memory, states[-2].memory)  # Tweedie's x0 adds no error
+    fixed = ProbabilityFlow(ode.RK4(), coordinate)
+    assert fixed.error(last(sk.trajectory(model, fixed, x, "log_snr", Silent(), steps=4))) is None
+
+
 # The law
 
 
@@ -196,9 +214,6 @@ def chain(solver, steps):
 def waves(x):
     """The values of LAW, (4, n)."""
     return np.stack([f(k * x) for k in (1, 2) for f in (np.cos, np.sin)])
-
-
-VP = sk.VPSDE()
 
 
 @pytest.mark.statistical
