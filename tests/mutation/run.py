@@ -280,6 +280,7 @@ class Tracer:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Any:
+        forget()
         started = time.process_time()
         self.coverage.switch_context(item.nodeid)
         done = yield
@@ -288,6 +289,14 @@ class Tracer:
         if seconds > LONG[0]:
             self.long[item.nodeid] = round(seconds, 2)
         return done
+
+
+def forget() -> None:
+    """Empties the package's caches: what a test finds there, another has executed."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "sdekit":
+            for value in vars(module).values():
+                getattr(value, "cache_clear", lambda: None)()
 
 
 def trace(files: list[str]) -> int:
