@@ -157,7 +157,7 @@ def check_betas(owner: str, betas: object) -> Tensor:
     b = check_table(owner, "betas", betas)
     bad = ~((b > 0) & (b < 1))
     if bool(bad.any()):
-        i = int(bad.nonzero()[0, 0])
+        i = int(bad.nonzero()[0])
         raise ScheduleError(f"{owner}: betas must lie in (0, 1), got {float(b[i]):g} at index {i}")
     return b
 
