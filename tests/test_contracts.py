@@ -137,6 +137,39 @@ def test_a_default_is_the_papers():
     assert found == DEFAULTS
 
 
+SETTINGS = {
+    sk.sample: "model shape", sk.log_likelihood: "model x", sk.encode: "model x", sk.decode: "model z",
+    sk.grids.levels: "sde grid steps", sk.KeyedNoise.normal: "self shape", sk.KeyedNoise.uniform: "self n",
+    sk.KeyedNoise.rademacher: "self like", sk.Noise.normal: "self shape", sk.Noise.uniform: "self n",
+    sk.Noise.rademacher: "self like", sk.BrownianPath.normal: "self shape", sk.BrownianPath.uniform: "self n",
+    sk.BrownianPath.rademacher: "self like", sk.sdes.NormalPrior.sample: "self shape noise",
+    sk.models.FromFunction: "sde",
+}  # fmt: skip
+"""What may be given by place: everything else is given by name, so that a setting may be added anywhere."""
+
+
+@pytest.mark.parametrize("function", SETTINGS, ids=lambda f: f.__qualname__)
+def test_settings_are_given_by_name_and_anything_may_be(function):
+    kinds = {k: p.kind for k, p in inspect.signature(function).parameters.items()}
+    by_place = [k for k, kind in kinds.items() if kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert " ".join(by_place) == SETTINGS[function]
+    assert inspect.Parameter.POSITIONAL_ONLY not in kinds.values()
+
+
+ORDERS = {
+    "DDIM()": 1, "DDIM(0.5)": 1, "Ancestral()": 1, "EulerMaruyama()": 1, "ReverseDiffusion()": 1, "Heun()": 2,
+    "Heun(churn=0.1)": None, "Langevin()": None, "AnnealedLangevin()": None, "PredictorCorrector()": None,
+    "DPMSolver(1)": 1, "DPMSolver(2)": 2, "DPMSolver(3)": 3, "ProbabilityFlow()": 5, "ProbabilityFlow(ode.RK4())": 4,
+    "ProbabilityFlow(ode.Heun())": 2, "ProbabilityFlow(ode.Euler())": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("solver", ORDERS)
+def test_the_order_that_is_declared_is_the_one_that_is_had(solver):
+    """The certificates see that a solver converges as declared at least; here that it declares no less."""
+    assert eval(solver, {**vars(sk.solvers), "ode": sk.ode}).order == ORDERS[solver]
+
+
 @pytest.mark.parametrize("subject", [*solvers(), *ode_methods(), *parametrisations(), *sdes()])
 def test_settings_are_frozen(subject):
     """The object is the configuration: a setting is never assigned."""
