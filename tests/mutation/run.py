@@ -319,7 +319,8 @@ def trace(files: list[str]) -> int:
 def executing(mutation: MutationSpec) -> set[str] | None:
     """The tests that execute the lines of a mutant; None without a trace.
 
-    Where these lines run at import: those that execute any of its module, and those of contracts and defaults.
+    Where these lines run at import: those that execute any of its module, those of the package's first file, which may
+    read what was made there and execute nothing, and those of contracts and defaults.
     """
     if not TRACE.exists():
         return None
@@ -328,8 +329,11 @@ def executing(mutation: MutationSpec) -> set[str] | None:
     found = data.contexts_by_lineno(str(ROOT / mutation.module_path))
     lines = range(mutation.start_pos[0], mutation.end_pos[0] + 1)
     tests = {context for line in lines for context in found.get(line, ())} - {""}
-    promises = (context for context in data.measured_contexts() if context.startswith("tests/test_contracts.py"))
-    return tests or {*promises, *(context for line in found for context in found[line])} - {""} or None
+    if tests:
+        return tests
+    files = ("tests/test_contracts.py", suites(package(mutation))[0])
+    readers = (context for context in data.measured_contexts() if context.startswith(files))
+    return {*readers, *(context for line in found for context in found[line])} - {""} or None
 
 
 def asked_files(mutation: MutationSpec, tests: set[str] | None) -> list[str]:
