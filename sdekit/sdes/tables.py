@@ -79,7 +79,7 @@ def zero_terminal_snr(betas: Tensor, terminal: float = 2.0**-50) -> Tensor:
     a = a[0] * (a - a[-1]) / (a[0] - a[-1])
     bar = a * a
     bar[-1] = terminal
-    if len(b) > 1 and not float(bar[-2]) > terminal:
+    if not float(bar[-2]) > terminal:
         raise ScheduleError(
             f"zero_terminal_snr: terminal must lie below the alpha_bar before it, {float(bar[-2]):g}, got {terminal:g}"
         )
