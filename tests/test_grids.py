@@ -218,6 +218,7 @@ def levels(grid, steps=None, denoise=True):
         (lambda: levels([1.0], denoise=False), ScheduleError, "denoise=False a grid needs at least 2 times, got 1"),
         (lambda: levels([0.5, 1.0]), ScheduleError, "times must decrease strictly, noisiest first, got 0.5"),
         (lambda: levels([1.0, 0.5, 0.5]), ScheduleError, "got 0.5, 0.5 at index 1"),
+        (lambda: levels([1.0, 0.4, 0.6, 0.7]), ScheduleError, "got 0.4, 0.6 at index 1"),
         (lambda: levels([1.0, math.nan]), ScheduleError, "times must be finite"),
         (lambda: levels([math.inf, 0.5]), ScheduleError, "times must be finite"),
         (lambda: levels([1.5, 0.5]), ScheduleError, "times must lie within VPSDE's [0.0001, 1], got 1.5 to 0.5"),
