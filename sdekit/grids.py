@@ -314,7 +314,7 @@ def check_times(sde: SDE, times: Tensor | Sequence[float]) -> Tensor:
         if abs(float(t[i]) - end) <= EDGE * end:
             t[i] = end
     if bool((t[1:] >= t[:-1]).any()):
-        i = int((t[1:] >= t[:-1]).nonzero()[0, 0])
+        i = int((t[1:] >= t[:-1]).nonzero()[0])
         raise ScheduleError(
             f"grid: times must decrease strictly, noisiest first, got {float(t[i]):g}, {float(t[i + 1]):g} at index {i}"
         )

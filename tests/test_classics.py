@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from problems import F64, Recorded, last, mixture
+from problems import F64, Recorded, Silent, last, mixture
 
 import sdekit as sk
 from sdekit.errors import InvalidArgument, UnsupportedCombination
 from sdekit.sdes import tables
 from sdekit.solvers import DDIM, Ancestral, AnnealedLangevin, Heun, Langevin, State
+from sdekit.types import exp
 
 
 def normals(n, shape=(6, 2)):
@@ -323,6 +324,26 @@ def test_heun_with_churn_is_edms_stochastic_sampler(churn, noise, bounds):
     got = last(sk.trajectory(model, solver, x_T, "karras", Recorded(z), steps=n)).x
     torch.testing.assert_close(got, x, rtol=1e-9, atol=1e-9)
     assert solver.stochastic is (churn > 0)
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["one time", "a time a row"])
+def test_churn_acts_at_its_bounds_and_not_beyond(rows):
+    """churn_min <= n <= churn_max, where n is sigma / alpha of the step's start, to the bit."""
+    sde = sk.EDMSDE()
+    x = torch.ones(2, 2, dtype=F64)
+    t, s = (torch.tensor([v, v], dtype=F64) if rows else v for v in (3.0, 2.0))
+    start, end = State(x, sde.level(t, x)), sde.level(s, x)
+    n = torch.as_tensor(exp(-0.5 * start.level.log_snr), dtype=F64).flatten()[0].item()
+    model, z = mixture(sde), [torch.ones(2, 2, dtype=F64)]
+
+    def moved(low, high):
+        churned = Heun(0.2, low, high).step(model, start, end, Recorded(z)).x
+        return not torch.equal(churned, Heun().step(model, start, end, Silent()).x)
+
+    assert moved(n, n)
+    assert moved(0.0, math.inf)
+    assert not moved(math.nextafter(n, math.inf), math.inf)
+    assert not moved(0.0, math.nextafter(n, 0.0))
 
 
 def test_edms_table_of_samplers():

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import math
 import pkgutil
 
 import pytest
@@ -44,6 +45,130 @@ def test_a_contract_cannot_be_made_without_what_it_asks_for(name):
         given = dict.fromkeys(contract.__abstractmethods__ - {missing})
         with pytest.raises(TypeError, match=missing):
             type("Partial", (contract,), given)()
+
+
+def test_a_kind_of_frozen_settings_is_frozen_itself():
+    """No name can be given to an instance of a subclass either: it has no attribute beside its settings."""
+    records = [c for c in classes() if dataclasses.is_dataclass(c)]
+    kinds = [c for c in records if c.__dataclass_params__.frozen]
+    assert {c.__name__ for c in records if c not in kinds} == {"Report", "Lab", "Tally", "Trained"}, "these change"
+    for kind in kinds:
+        if not inspect.isabstract(kind):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                object.__new__(kind).another = 1
+
+
+DEFAULTS = {
+    # Song et al. 2021, appendix C; Nichol & Dhariwal 2021, section 3.2; Karras et al. 2022, table 1
+    sk.VPSDE: {"beta_min": 0.1, "beta_max": 20.0, "t_min": 1e-4, "t_max": 1.0},
+    sk.SubVPSDE: {"beta_min": 0.1, "beta_max": 20.0, "t_min": 1e-3, "t_max": 1.0},
+    sk.VESDE: {"sigma_min": 0.01, "sigma_max": 50.0, "t_min": 1e-5, "t_max": 1.0},
+    sk.EDMSDE: {"t_min": 0.002, "t_max": 80.0},
+    sk.CosineSDE: {"offset": 0.008, "t_min": 1e-4, "t_max": 0.995},
+    sk.FlowSDE: {"t_min": 1e-3, "t_max": 0.999},
+    sk.LinearSDE: {"sigma_0": 0.0, "t_min": 1e-4, "t_max": 1.0},
+    sk.sdes.GaussianLevel: {"clean": False},
+    sk.sdes.NormalPrior: {"mean": 0.0, "std": 1.0},
+    # Ho et al. 2020, section 4; Xu et al. 2022; Song & Ermon 2019, section 4.2; Lin et al. 2024
+    sk.sdes.tables.linear: {"n": 1000, "beta_min": 1e-4, "beta_max": 0.02},
+    sk.sdes.tables.quadratic: {"n": 1000, "beta_min": 1e-4, "beta_max": 0.02},
+    sk.sdes.tables.sigmoid: {"n": 1000, "beta_min": 1e-4, "beta_max": 0.02, "width": 6.0},
+    sk.sdes.tables.constant: {"n": 1000, "beta": 0.01},
+    sk.sdes.tables.cosine: {"n": 1000, "offset": 0.008, "max_beta": 0.999},
+    sk.sdes.tables.geometric: {"n": 10, "sigma_min": 0.01, "sigma_max": 1.0},
+    sk.sdes.tables.zero_terminal_snr: {"terminal": 2.0**-50},
+    # Karras et al. 2022, eq. 5 and table 1; Esser et al. 2024; Hang et al. 2023
+    sk.grids.karras: {"rho": 7.0},
+    sk.grids.angle: {"middle": 0.5, "width": 1.2, "floor": 0.05},
+    sk.grids.levels: {"denoise": True},
+    sk.models.Karras: {"sigma_data": 0.5},
+    sk.models.PosteriorMean: {"residual": False},
+    sk.losses.EDM: {"sigma_data": 0.5},
+    sk.losses.LogNormal: {"mean": -1.2, "std": 1.2},
+    sk.losses.LogitNormal: {"mean": 0.0, "std": 1.0},
+    sk.losses.MinSNR: {"gamma": 5.0},
+    # Song et al. 2020 (sliced); Nichol & Dhariwal 2021, section 3.1
+    sk.losses.SlicedScoreMatching: {"projections": 1, "variance_reduced": True},
+    sk.losses.VariationalBound: {"detach_mean": False, "decoder_ends": (-1.0, 1.0)},
+    sk.losses.Hybrid: {"scale": 0.001, "decoder_ends": (-1.0, 1.0)},
+    # Song & Ermon 2019, algorithm 1; Song et al. 2021, appendix G; Karras et al. 2022, algorithms 1 and 2
+    sk.solvers.AnnealedLangevin: {"rate": 0.1, "steps": 100},
+    sk.solvers.Langevin: {"snr": 0.16, "steps": 1},
+    sk.solvers.DDIM: {"eta": 0.0},
+    sk.solvers.Heun: {"churn": 0.0, "churn_min": 0.0, "churn_max": math.inf, "churn_noise": 1.0},
+    sk.solvers.Adams: {"points": 3},
+    sk.solvers.DEIS: {"points": 3},
+    sk.solvers.LMS: {"points": 4},
+    sk.solvers.PLMS: {"points": 4},
+    sk.solvers.Multistep: {"points": 4, "corrector": True},
+    sk.solvers.DPMSolver: {"order": 2},
+    sk.solvers.UniPC: {"order": 3},
+    **{method: {"steps": 1} for method in (sk.ode.Euler, sk.ode.Heun, sk.ode.RK4)},
+    sk.ode.Dopri5: {"rtol": 1e-5, "atol": 1e-5, "max_steps": 100_000},
+    **{method: {"rtol": 1e-5, "atol": 1e-5} for method in (sk.ode.SciPy, sk.ode.TorchDiffEq)},
+    sk.likelihood.Hutchinson: {"n": 4},
+    sk.log_likelihood: {"seed": 0, "per_sample": False},
+    **{flow: {"per_sample": False} for flow in (sk.encode, sk.decode)},
+    **{source: {"seed": 0} for source in (sk.Noise, sk.KeyedNoise, sk.BrownianPath)},
+}
+"""Numbers that are there unless given: another one is another result, in silence."""
+
+
+def test_a_default_is_the_papers():
+    """And none of a process, grid, model, objective, solver, method or source is there without being listed."""
+    found = {}
+    for module in (
+        sk.sdes,
+        sk.sdes.tables,
+        sk.grids,
+        sk.models,
+        sk.losses,
+        sk.solvers,
+        sk.ode,
+        sk.likelihood,
+        sk.noise,
+    ):
+        for name, thing in inspect.getmembers(module, callable):
+            if name.startswith("_") or inspect.isabstract(thing) or not thing.__module__.startswith(module.__name__):
+                continue
+            given = {k: p.default for k, p in inspect.signature(thing).parameters.items()}
+            numbers = {k: v for k, v in given.items() if isinstance(v, (int, float, tuple))}
+            if numbers:
+                found[thing] = numbers
+    assert found == DEFAULTS
+
+
+SETTINGS = {
+    sk.sample: "model shape", sk.log_likelihood: "model x", sk.encode: "model x", sk.decode: "model z",
+    sk.grids.levels: "sde grid steps", sk.KeyedNoise.normal: "self shape", sk.KeyedNoise.uniform: "self n",
+    sk.KeyedNoise.rademacher: "self like", sk.Noise.normal: "self shape", sk.Noise.uniform: "self n",
+    sk.Noise.rademacher: "self like", sk.BrownianPath.normal: "self shape", sk.BrownianPath.uniform: "self n",
+    sk.BrownianPath.rademacher: "self like", sk.sdes.NormalPrior.sample: "self shape noise",
+    sk.models.FromFunction: "sde",
+}  # fmt: skip
+"""What may be given by place: everything else is given by name, so that a setting may be added anywhere."""
+
+
+@pytest.mark.parametrize("function", SETTINGS, ids=lambda f: f.__qualname__)
+def test_settings_are_given_by_name_and_anything_may_be(function):
+    kinds = {k: p.kind for k, p in inspect.signature(function).parameters.items()}
+    by_place = [k for k, kind in kinds.items() if kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert " ".join(by_place) == SETTINGS[function]
+    assert inspect.Parameter.POSITIONAL_ONLY not in kinds.values()
+
+
+ORDERS = {
+    "DDIM()": 1, "DDIM(0.5)": 1, "Ancestral()": 1, "EulerMaruyama()": 1, "ReverseDiffusion()": 1, "Heun()": 2,
+    "Heun(churn=0.1)": None, "Langevin()": None, "AnnealedLangevin()": None, "PredictorCorrector()": None,
+    "DPMSolver(1)": 1, "DPMSolver(2)": 2, "DPMSolver(3)": 3, "ProbabilityFlow()": 5, "ProbabilityFlow(ode.RK4())": 4,
+    "ProbabilityFlow(ode.Heun())": 2, "ProbabilityFlow(ode.Euler())": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("solver", ORDERS)
+def test_the_order_that_is_declared_is_the_one_that_is_had(solver):
+    """The certificates see that a solver converges as declared at least; here that it declares no less."""
+    assert eval(solver, {**vars(sk.solvers), "ode": sk.ode}).order == ORDERS[solver]
 
 
 @pytest.mark.parametrize("subject", [*solvers(), *ode_methods(), *parametrisations(), *sdes()])

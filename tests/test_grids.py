@@ -337,6 +337,7 @@ def levels(grid, steps=None, denoise=True):
         (lambda: levels([1.0], denoise=False), ScheduleError, "denoise=False a grid needs at least 2 times, got 1"),
         (lambda: levels([0.5, 1.0]), ScheduleError, "times must decrease strictly, noisiest first, got 0.5"),
         (lambda: levels([1.0, 0.5, 0.5]), ScheduleError, "got 0.5, 0.5 at index 1"),
+        (lambda: levels([1.0, 0.4, 0.6, 0.7]), ScheduleError, "got 0.4, 0.6 at index 1"),
         (lambda: levels([1.0, math.nan]), ScheduleError, "times must be finite"),
         (lambda: levels([math.inf, 0.5]), ScheduleError, "times must be finite"),
         (lambda: levels([1.5, 0.5]), ScheduleError, "times must lie within VPSDE's [0.0001, 1], got 1.5 to 0.5"),
@@ -382,3 +383,17 @@ def test_a_process_without_alpha_and_sigma_has_the_uniform_grid_alone():
     for name in ("log_snr", "karras", "vp", "flow_shift"):
         with pytest.raises(UnsupportedCombination, match=f"'{name}' needs a GaussianSDE.*got Drift; try 'uniform'"):
             grids.levels(sde, name, 2, denoise=False)
+
+
+@pytest.mark.parametrize("sde", [sk.VPSDE(), sk.EDMSDE(), sk.CosineSDE()], ids=repr)
+def test_the_angle_grid_ends_where_it_is_told_and_at_t_min_to_the_bit_beyond_it(sde):
+    """sigma / alpha = end; an end at t_min's or below is t_min, one at t_max's or above is t_max."""
+    least, most = (float(sde.sigma(t) / sde.alpha(t)) for t in (sde.t_min, sde.t_max))
+    middle = math.sqrt(least * most)
+    t = float(sk.grids.angle(sde, 7, end=middle)[-1])
+    assert float(sde.sigma(t) / sde.alpha(t)) == pytest.approx(middle, rel=1e-9)
+    for end in (None, least, 0.5 * least, 1e-9 * least):
+        times = sk.grids.angle(sde, 7, end=end)
+        assert float(times[-1]) == sde.t_min
+        assert torch.equal(times, sk.grids.angle(sde, 7))
+    assert float(sk.grids.angle(sde, 7, end=2 * most)[-1]) == pytest.approx(sde.t_max, rel=1e-12)

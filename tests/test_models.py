@@ -14,7 +14,18 @@ from torch import nn
 
 import sdekit as sk
 from sdekit.errors import InvalidArgument, InvalidType, UnsupportedCombination
-from sdekit.models import X0, Epsilon, FromFunction, GaussianMixture, Karras, Parametrised, ScaledScore, VPrediction
+from sdekit.models import (
+    X0,
+    Empirical,
+    Epsilon,
+    FromFunction,
+    GaussianMixture,
+    Karras,
+    Parametrised,
+    ScaledScore,
+    VPrediction,
+    empirical,
+)
 from sdekit.models.parametrisations import INPUTS, LABELS
 
 F32, F64, BF16 = torch.float32, torch.float64, torch.bfloat16
@@ -518,6 +529,46 @@ def test_a_models_dtype_and_device_are_its_parameters():
 
 
 # The exact mixture, against SciPy and linear algebra of its own
+
+
+class Edge:
+    """A source whose uniform numbers are one number, and whose normals are 0."""
+
+    def __init__(self, u):
+        self.u = u
+
+    def uniform(self, n, *, stream, device=None):
+        return torch.full((n,), self.u, dtype=F64)
+
+    def normal(self, shape, *, stream, dtype=None, device=None):
+        return torch.zeros(shape, dtype=dtype)
+
+
+def test_the_last_number_below_one_draws_the_last_component_or_datum():
+    """Also where weights in single precision add up to less than one."""
+    sde, least, most = sk.VPSDE(), Edge(2.0**-53), Edge(1 - 2.0**-53)
+    for k in (2, 3, 7, 300):
+        means = torch.arange(float(k))[:, None]
+        model = GaussianMixture(sde, torch.linspace(0.1, 1.0, k), means, torch.zeros(()))
+        assert torch.equal(model.sample(2, least), means[[0, 0]])
+        assert torch.equal(model.sample(2, most), means[[-1, -1]])
+        model = Empirical(sde, means)
+        assert torch.equal(model.sample(2, least), means[[0, 0]])
+        assert torch.equal(model.sample(2, most), means[[-1, -1]])
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 4, 5, 9])
+def test_what_is_computed_in_pieces_is_computed_at_once(rows, monkeypatch):
+    """Whatever the rows that fit into a piece, with one time and with a time a row: the numbers of the whole."""
+    model, x = Empirical(sk.VPSDE(), randn(6, 2)), randn(rows, 2, seed=3)
+    times = torch.linspace(0.1, 0.9, rows, dtype=F64)
+    whole = [v for t in (0.3, times) for v in (model(x, t).x0, model.log_prob(x, t))]
+    monkeypatch.setattr(empirical, "CELLS", 6 * 4)
+    assert len(model._pieces(x, model.sde.level(0.3, x))) == max(1, math.ceil(rows / 4))
+    parts = [v for t in (0.3, times) for v in (model(x, t).x0, model.log_prob(x, t))]
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
 
 EVENTS = [(), (2,), (1, 8, 8), (16, 3), (2, 3, 4, 5)]
 each_event = pytest.mark.parametrize("event", EVENTS, ids=str)

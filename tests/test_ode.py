@@ -1,10 +1,13 @@
 """ODE methods: order, error control per row, and agreement with torchdiffeq and SciPy."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
+import scipy.integrate
 import torch
+import torchdiffeq  # noqa: F401 - its table of solvers is read below
 from subjects import ode_methods
 
 import sdekit as sk
@@ -123,7 +126,10 @@ def test_every_method_keeps_shape_and_dtype_and_agrees_with_dopri5(method):
 @pytest.mark.parametrize("method", ode_methods())
 def test_an_empty_batch_and_an_empty_interval(method):
     """No rows give no rows; no way to go gives x itself."""
-    assert method.advance(logistic, torch.empty(0, 2), 0.0, 1.0)[0].shape == (0, 2)
+    x, stats = method.advance(logistic, torch.empty(0, 2), 0.0, 1.0)
+    assert x.shape == (0, 2)
+    if method.evaluations is None:
+        assert int(torch.as_tensor(stats.nfe).sum()) == 0
     if not isinstance(method, ode.TorchDiffEq):
         assert torch.equal(method.advance(logistic, X, 0.5, 0.5)[0], X)
 
@@ -142,6 +148,138 @@ def test_declared_evaluations_are_the_calls_made(method):
     if method.evaluations is not None:
         assert calls == method.evaluations
     assert calls == int(torch.as_tensor(stats.nfe).max())
+
+
+class Row:
+    """The documented algorithm for one row, in NumPy: where it asks, where it ends, and the sum of its estimates."""
+
+    def __init__(self, field, x, t, s, *, rtol, atol):
+        self.field, self.rtol, self.atol, self.asked = field, rtol, atol, []
+        a = [np.array(row) for row in ode.Dopri5.tableau.a]
+        c, e = np.array(ode.Dopri5.tableau.c), np.array(ode.Dopri5.tableau.e)
+        self.x, self.error, before, self.rejected = x, np.zeros_like(x), 1.0, 0
+        slope = self.at(x, t)
+        step, sign = self.first(slope, t, abs(s - t), math.copysign(1.0, s - t)), math.copysign(1.0, s - t)
+        while t != s:
+            h = sign * min(step, abs(s - t))
+            k = [slope]
+            for node, row in zip(c[1:], a[1:], strict=True):
+                k.append(self.at(self.x + h * (row @ np.array(k)), t + node * h))
+            ahead, local = self.x + h * (a[-1] @ np.array(k[:-1])), np.abs(h * (e @ np.array(k)))
+            ratio = np.max(local / self.tolerance(self.x, ahead))
+            if not np.isfinite(k[-1]).all() or not ratio <= 1.0:
+                self.rejected += 1
+                step = abs(h) * max(0.2, 0.9 * ratio**-0.2 if np.isfinite(ratio) else 0.0)
+                continue
+            self.error, slope, self.x = self.error + local, k[-1], ahead
+            t = s if step >= abs(s - t) else t + h
+            step = abs(h) * (min(10.0, 0.9 * ratio**-0.14 * before**0.08) if ratio else 10.0)
+            before = max(ratio, 1e-4)
+
+    def at(self, x, t):
+        self.asked.append(t)
+        return self.field(x, t)
+
+    def tolerance(self, x, other):
+        return self.atol + self.rtol * np.maximum(np.abs(x), np.abs(other))
+
+    def first(self, slope, t, span, sign):
+        """Hairer, Norsett & Wanner 1993, section II.4, with the largest coordinate for a norm."""
+        d0, d1 = (np.max(np.abs(v) / self.tolerance(self.x, self.x)) for v in (self.x, slope))
+        h0 = min(span, 1e-6 * span if min(d0, d1) < 1e-5 else 0.01 * d0 / d1)
+        ahead = self.at(self.x + sign * h0 * slope, t + sign * h0)
+        d2 = np.max(np.abs(ahead - slope) / self.tolerance(self.x, self.x)) / h0
+        steepest = max(d1, d2) if np.isfinite(d2) else math.inf
+        h1 = 1e-6 * span if steepest <= 1e-15 else (0.01 / steepest) ** 0.2
+        return min(100 * h0, h1, span)
+
+
+CONTROL = {
+    "a decay": (lambda x, t: -x, [1.0, -0.3], 0.0, 2.0),
+    "back in time": (lambda x, t: -x * t, [1.0, 2.0], 1.5, -0.5),
+    "stiffness": (lambda x, t: -300.0 * (x - np.cos(3 * t)), [2.0], 0.0, 1.0),
+    "a kick": (lambda x, t: 30 * np.exp(-200 * (t - 0.6) ** 2) + 0 * x, [0.1, 0.2], 0.0, 1.0),
+    "data near zero": (lambda x, t: 1.0 + x, [1e-12, -1e-11], 0.0, 1.0),
+    "a start at rest": (lambda x, t: t**3 + 0 * x, [0.5], 0.0, 3.0),
+    "nearly at rest": (lambda x, t: 1e-12 * t**2 + 0 * x, [0.5], 0.0, 3.0),
+    "rest": (lambda x, t: 0 * x, [0.7], 0.0, 4.0),
+    "a straight line": (lambda x, t: 0.25 + 0 * x, [3.0], 0.0, 4.0),
+    "a weak field": (lambda x, t: 1e-6 * x, [1.0], 0.0, 1.0),
+    "a bend alone": (lambda x, t: 1e4 * np.sin(5 * t) + 0 * x, [1.0], 0.0, 1.0),
+    "a pole ahead": (lambda x, t: x * x, [1.0], 0.0, 0.9),
+    "a shock": (lambda x, t: np.tanh(40 * (t - 0.5)) + 0 * x, [1.0], 0.0, 1.0),
+    "a growing scale": (lambda x, t: 8 * x, [1.0, 1e-4], 0.0, 2.0),
+}
+
+
+@pytest.mark.parametrize("rtol", [0.0, 1e-6, 1e-3])
+@pytest.mark.parametrize("case", CONTROL)
+def test_steps_are_chosen_as_documented(case, rtol):
+    """Every time at which the field is asked, the result, and the estimates, against the algorithm in NumPy."""
+    field, start, t, s = CONTROL[case]
+    asked = []
+
+    def watched(x, t):
+        asked.append(float(t[0]))
+        return torch.from_numpy(np.asarray(field(x[0].numpy(), float(t[0]))))[None]
+
+    expected = Row(field, np.array(start), t, s, rtol=rtol, atol=1e-7)
+    x, stats = ode.Dopri5(rtol=rtol, atol=1e-7).advance(watched, torch.tensor([start], dtype=F64), t, s)
+    assert int(stats.nfe[0]) == len(asked) == len(expected.asked)
+    np.testing.assert_allclose(asked, expected.asked, rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(x[0], expected.x, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(stats.error[0], expected.error, rtol=1e-4, atol=1e-15)
+    assert case != "a shock" or expected.rejected, "nothing was rejected"
+
+
+def test_a_step_that_meets_nan_is_a_fifth_as_long():
+    """Whatever the estimate says: the steps shrink by 0.2 until the field is finite at the end, or underflow."""
+    asked = []
+
+    def wall(x, t):
+        asked.append(float(t[0]))
+        return torch.where(t[:, None] < 0.7, torch.ones_like(x), torch.nan)
+
+    with pytest.raises(sk.errors.IntegrationError, match=r"underflowed at rows \[0\], t=0.7"):
+        ode.Dopri5().advance(wall, torch.ones(1, 1, dtype=F64), 0.0, 1.0)
+    ends = np.array(asked[7::6])  # of the trial steps: two calls come before the first one's five inner stages
+    refused = np.flatnonzero(ends >= 0.7)
+    since = 0.7 - ends[ends < 0.7].max()
+    assert len(refused) > 5
+    assert since < 1e-12
+
+
+def test_a_gradient_is_that_of_the_steps_taken():
+    """d x_s / d x_t of dx/dt = -x^2 is (x_s / x_t)^2, and 1 where the field is 0: the control has no gradient."""
+    x = torch.tensor([[0.5, 0.2], [0.0, 0.0]], dtype=F64, requires_grad=True)
+    end, _ = ode.Dopri5(rtol=1e-9, atol=1e-9).advance(lambda x, t: -x * x, x, 0.0, 1.0)
+    (slope,) = torch.autograd.grad(end.sum(), x)
+    torch.testing.assert_close(slope, (1 + x.detach()) ** -2, rtol=1e-7, atol=1e-7)
+
+
+def test_an_event_of_no_coordinates_costs_nothing():
+    x, stats = ode.Dopri5().advance(logistic, torch.empty(3, 0), 0.0, 1.0)
+    assert x.shape == stats.error.shape == (3, 0)
+    assert stats.nfe.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("method", ode_methods())
+def test_what_a_field_answers_is_checked(method):
+    """A tensor of another shape is an argument out of range, anything else of the wrong kind."""
+    with pytest.raises(sk.errors.InvalidArgument, match=r"field must return a tensor of the shape of x, \(3, 2\)"):
+        method.advance(lambda x, t: x[:, :1], X, 0.0, 1.0)
+    with pytest.raises(sk.errors.InvalidType, match=r"shape of x, \(3, 2\), got float 1.0"):
+        method.advance(lambda x, t: 1.0, X, 0.0, 1.0)
+
+
+def test_the_libraries_methods_have_the_orders_that_the_libraries_declare():
+    """BDF and LSODA vary theirs and declare none; Radau IIA of three stages has order 5 = 2 * 3 - 1."""
+    solvers = sys.modules["torchdiffeq._impl.odeint"].SOLVERS
+    for name in ode.libraries.TORCHDIFFEQ:
+        assert ode.TorchDiffEq(name).order == solvers[name].order
+    for name in ("RK23", "RK45", "DOP853"):
+        assert ode.SciPy(name).order == getattr(scipy.integrate, name).order
+    assert [ode.SciPy(name).order for name in ("Radau", "BDF", "LSODA")] == [5, 1, 1]
 
 
 def test_fields_that_are_not_finite_are_named():

@@ -1,10 +1,12 @@
 """Processes: the published closed forms, the identities that tie them together, priors, and what is refused."""
 
 import copy
+import dataclasses
 import itertools
 import math
 import pickle
 import re
+from contextlib import nullcontext
 
 import hypothesis.strategies as st
 import mpmath
@@ -878,6 +880,67 @@ def test_a_log_snr_at_infinity_is_an_end(sde):
     assert sde.time_at(far).tolist() == [sde.t_min] * 3 + [sde.t_max] * 3
 
 
+def test_a_log_snr_beyond_a_users_process_is_its_end_to_the_bit():
+    """By bisection, whatever the last bits of its ends are."""
+    for i in range(20):
+        sde = Cosine()
+        sde.t_min, sde.t_max = 0.01 + 0.001 * i, 0.9 + 0.003 * i
+        far = torch.tensor([math.inf, 300.0, -300.0, -math.inf], dtype=F64)
+        assert sde.time_at(far).tolist() == [sde.t_min] * 2 + [sde.t_max] * 2
+
+
+def test_a_message_names_the_first_row_that_is_outside():
+    with pytest.raises(InvalidArgument, match=r"VPSDE: t must lie within \[0.0001, 1\], got 3 at row 1$"):
+        sk.VPSDE().level(torch.tensor([0.5, 3.0, 4.0]), torch.zeros(3, 1))
+    with pytest.raises(InvalidArgument, match=r"VPSDE: t must lie within \[0.0001, 1\], got 3$"):
+        sk.VPSDE().level(3.0, torch.zeros(3, 1))
+
+
+def test_a_start_or_an_end_at_which_the_data_show_is_told_at_the_stated_snr():
+    """Below t_max a run is refused above alpha^2 / sigma^2 = 0.01; at t_max the process warns above 0.05."""
+    for sde in (sk.VPSDE(), sk.VESDE(), Cosine()):
+        least = float(sde.time_at(math.log(0.01)))
+        assert isinstance(sde.prior_at(least * (1 + 1e-9)), sk.sdes.NormalPrior)
+        with pytest.raises(InvalidArgument, match=r"where alpha\^2 / sigma\^2 is 0.01 and not at most 0.01, needs x_T"):
+            sde.prior_at(least * (1 - 1e-9))
+        with pytest.raises(InvalidArgument, match="must lie within"):
+            sde.prior_at(1.5 * sde.t_max)
+    for snr, warns in ((0.05 * (1 + 1e-9), True), (0.05 * (1 - 1e-9), False)):
+        sde = Cosine()
+        sde.t_max = float(sde.time_at(math.log(snr)))
+        with pytest.warns(sk.errors.PriorWarning, match="= 0.05, where") if warns else nullcontext():
+            sde.prior_at(sde.t_max)
+    with pytest.warns(sk.errors.PriorWarning, match=r"alpha\^2 / sigma\^2 = 1e\+304, where"):
+        sk.EDMSDE(t_min=1e-200, t_max=1e-170).prior_at(1e-170)
+
+
+@every
+def test_a_kernel_of_no_way_is_the_identity(sde):
+    """And a posterior at its own level is x."""
+    t, x = 0.5 * (sde.t_min + sde.t_max), torch.ones(2, 3, dtype=F64)
+    scale, std = sde.transition(t, t)
+    assert (float(scale), float(std)) == (1.0, 0.0)
+    mean, std = sde.posterior(x, 5 * x, t, t)
+    assert torch.equal(mean, x)
+    assert float(std) == 0.0
+
+
+@pytest.mark.parametrize("ends", [(0.5, 0.5), (0.6, 0.5), (0.0, 0.5), (-0.1, 0.5), (0.5, math.inf), (math.nan, 0.5)])
+def test_a_domain_runs_from_above_zero_to_a_later_time(ends):
+    for make in (sk.VPSDE, sk.SubVPSDE, sk.VESDE, sk.EDMSDE, sk.CosineSDE, sk.FlowSDE):
+        with pytest.raises(ScheduleError, match=r"t_min|t_max"):
+            make(t_min=ends[0], t_max=ends[1])
+    with pytest.raises(ScheduleError, match=r"t_min|t_max"):
+        sk.LinearSDE(0.0, 1.0, t_min=ends[0], t_max=ends[1])
+
+
+def test_a_drift_may_leave_alpha_above_1e_300_and_no_less():
+    """log(alpha) = f t_max down to -690."""
+    assert float(sk.LinearSDE(-689.9, 1.0).alpha(1.0)) > 1e-300
+    with pytest.raises(ScheduleError, match=re.escape("above 1e-300, got log(alpha) = -690.1")):
+        sk.LinearSDE(-690.1, 1.0)
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64, torch.tensor, int])
 def test_settings_are_python_floats_whatever_was_given(kind):
     """So that a process looks, compares and is stored the same."""
@@ -894,6 +957,47 @@ def test_moments_in_float32_are_not_the_priors_precision(sde):
     x = torch.tensor([[0.4, 1.0]], dtype=F64)
     coarse, fine = sde.with_prior(mean, std).prior, sde.with_prior(mean.double(), std.double()).prior
     assert torch.equal(coarse.log_prob(x), fine.log_prob(x))
+
+
+@every
+def test_a_time_is_an_end_up_to_a_millionth_outside_and_not_a_bit_further(sde):
+    """The same in a level, in a level of rows, and in a grid."""
+    x, slack = torch.zeros(1, 1), 1e-6 * sde.t_max
+    for edge, beyond, end in ((sde.t_max + slack, math.inf, sde.t_max), (sde.t_min - slack, -math.inf, sde.t_min)):
+        assert sde.level(edge, x).t == end
+        assert sde.level(torch.tensor([edge], dtype=F64), x).t.item() == end
+        inner = 0.5 * (sde.t_min + sde.t_max)
+        times = torch.tensor(sorted([edge, inner], reverse=True), dtype=F64)
+        assert end in sk.grids.check_times(sde, times).tolist()
+        past = math.nextafter(edge, beyond)
+        for ask in (
+            lambda past=past: sde.level(past, x),
+            lambda past=past: sde.level(torch.tensor([past], dtype=F64), x),
+            lambda past=past, inner=inner: sk.grids.check_times(sde, sorted([past, inner], reverse=True)),
+        ):
+            with pytest.raises(InvalidArgument, match="must lie within"):
+                ask()
+
+
+@every
+def test_a_process_of_another_setting_is_another_process(sde):
+    """Whichever of the numbers it is, and whether it is more or less; and its prior too."""
+    for field in dataclasses.fields(sde):
+        value = getattr(sde, field.name)
+        if isinstance(value, float):
+            other = dataclasses.replace(sde, **{field.name: value * (1 - 1e-9) if value else 1e-9})
+            assert sde != other
+            assert other != sde
+            assert other == dataclasses.replace(sde, **{field.name: getattr(other, field.name)})
+    for low, high in ((1.0, 2.0), (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))):
+        a, b = sde.with_prior(low, 1.0), sde.with_prior(high, 1.0)
+        assert a != b
+        assert b != a
+        assert a == sde.with_prior(low, 1.0)
+        assert hash(a) == hash(sde.with_prior(low, 1.0))
+        assert sde not in (a, b)
+    assert sde.with_prior(0.0, 1.0) != sde.with_prior(0.0, torch.ones(2))
+    assert sde != repr(sde)
 
 
 def test_processes_are_equal_where_their_settings_are():
@@ -959,6 +1063,14 @@ def test_a_process_given_by_f_and_g_has_its_alpha_and_sigma_to_ten_digits(name):
         time = sde.t_min + u * (sde.t_max - sde.t_min)
         torch.testing.assert_close(sde.drift(x, time), closed.drift(x, time), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(sde.diffusion(time), closed.diffusion(time), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_the_ends_of_a_process_given_by_f_and_g_are_found_to_the_bit(name):
+    f, g, settings, _ = LINEAR[name]
+    sde = sk.LinearSDE(f, g, **settings)
+    for end in (sde.t_min, sde.t_max):
+        assert float(sde.time_at(sde.log_snr(end))) == end
 
 
 def test_an_ornstein_uhlenbeck_process_is_given_by_two_numbers():

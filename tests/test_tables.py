@@ -368,8 +368,8 @@ def test_a_table_is_equal_to_its_like_and_shows_what_it_is():
         (lambda: sk.DiscreteVESDE([0.1, 1.0, 0.5]), ScheduleError, "strictly monotone, got 0.1, 1, 0.5"),
         (lambda: sk.DiscreteVESDE([0.0, 1.0]), ScheduleError, "sigmas must be positive"),
         (lambda: sk.DiscreteVESDE([1.0, math.inf]), ScheduleError, "sigmas must be positive, finite"),
-        (lambda: sk.DiscreteVPSDE().respaced(1001), InvalidArgument, "steps must be at most the 1000 levels"),
-        (lambda: sk.DiscreteVPSDE().respaced(1), InvalidArgument, "steps must be 2 or more rising indices"),
+        (lambda: sk.DiscreteVPSDE().respaced(1001), InvalidArgument, "steps must be at most 1000, got steps=1001"),
+        (lambda: sk.DiscreteVPSDE().respaced(1), InvalidArgument, "steps must be at least 2, got steps=1"),
         (lambda: sk.DiscreteVPSDE().respaced([5, 4]), InvalidArgument, "rising indices in [0, 999], got 5, 4"),
         (lambda: sk.DiscreteVPSDE().respaced([5, 1000]), InvalidArgument, "rising indices in [0, 999]"),
         (
@@ -404,9 +404,63 @@ def test_a_table_may_be_respaced_to_two_levels_and_not_to_one():
     table = sk.DiscreteVPSDE()
     assert len(table.respaced(2).times) == 2
     assert len(table.respaced(1000).times) == 1000
-    for steps, wanted in ((1, "2 or more rising indices"), (1001, "at most the 1000 levels")):
+    for steps, wanted in ((-1, "at least 2"), (0, "at least 2"), (1, "at least 2"), (1001, "at most 1000")):
         with pytest.raises(sk.errors.InvalidArgument, match=f"{wanted}.*got steps={steps}"):
             table.respaced(steps)
+
+
+@pytest.mark.parametrize("table", [sk.DiscreteVPSDE(), sk.DiscreteVESDE()], ids=["VP", "VE"])
+def test_a_part_keeps_the_levels_within_it_up_to_rounding(table):
+    """Of [3, 7] the levels 3 to 7, a millionth less and more than a part's ends among them, and no others."""
+    for low, high in ((3.0, 7.0), (2.5, 7.5), (3 + 9e-7, 7 - 9e-7)):
+        part = table.restricted(low, high)
+        assert part.times.tolist() == [3.0, 4.0, 5.0, 6.0, 7.0]
+        assert (part.t_min, part.t_max) == (3.0, 7.0)
+    assert table.restricted(3 + 2e-6, 7 - 2e-6).times.tolist() == [4.0, 5.0, 6.0]
+    with pytest.raises(sk.errors.InvalidArgument, match=r"hold 2 levels of the table or more, got 1 in \[2.5, 3.5\]"):
+        table.restricted(2.5, 3.5)
+
+
+@pytest.mark.parametrize("table", [sk.DiscreteVPSDE(), sk.DiscreteVESDE()], ids=["VP", "VE"])
+def test_a_fraction_is_the_table_s_time_of_that_number(table):
+    """floor(u N), from 0 to the last one at u = 1."""
+    n = len(table.times)
+    u = torch.tensor([0.0, 0.5 / n, 1 / n, 1.5 / n, 1 - 0.5 / n, 1 - 2.0**-53, 1.0], dtype=torch.float64)
+    assert table.time_of(u).tolist() == [1.0, 1.0, 2.0, 2.0, n, n, n]
+
+
+def test_running_sums_are_right_to_the_last_bit():
+    """Python's exact sums, where a term is far above the sum before it and far below it."""
+    for values in ([1.0, 1e16, 1.0, -1e16, 3.0], [1e-20, 1.0, 1e-20, 1e20, -1.0], tables.linear().tolist()):
+        exact = [math.fsum(values[: i + 1]) for i in range(len(values))]
+        assert tables.accumulated(torch.tensor(values, dtype=torch.float64)).tolist() == exact
+
+
+@pytest.mark.parametrize("table", [sk.DiscreteVPSDE(), sk.DiscreteVESDE()], ids=["VP", "VE"])
+def test_a_schedule_goes_on_beyond_the_last_level(table):
+    """As an integrator may ask that oversteps by rounding: continuous there."""
+    end = torch.tensor(table.t_max, dtype=torch.float64)
+    for name in ("alpha", "sigma"):
+        there = getattr(table, name)(end)
+        torch.testing.assert_close(getattr(table, name)(end * (1 + 1e-9)), there, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("times", [[0.6, 2, 3], [1.4, 2, 3], [0, 1, 2], [1, 1, 2], [1, 3, 2], [1, 2]])
+def test_the_times_of_levels_are_whole_numbers_that_rise_from_one(times):
+    for make in (sk.DiscreteVPSDE, sk.DiscreteVESDE):
+        with pytest.raises(sk.errors.InvalidArgument, match="times must"):
+            make([0.1, 0.2, 0.3], times)
+        assert make([0.1, 0.2, 0.3], [1, 5, 7]).times.tolist() == [1.0, 5.0, 7.0]
+
+
+def test_a_table_may_be_respaced_to_any_rising_levels():
+    """Two of them, the first and the last; none twice, and none outside."""
+    table = sk.DiscreteVPSDE(tables.linear(10))
+    assert table.respaced([0, 9]).times.tolist() == [1.0, 10.0]
+    assert table.respaced([3, 4]).times.tolist() == [4.0, 5.0]
+    for wrong in ([3], [3, 3], [4, 3], [-1, 3], [3, 10], [0.4, 3], [0.6, 3]):
+        with pytest.raises(sk.errors.InvalidArgument, match="steps must be"):
+            table.respaced(wrong)
 
 
 def test_a_table_may_spend_the_data_down_to_the_limit_and_no_further():

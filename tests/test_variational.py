@@ -1,6 +1,7 @@
 """The variational bound, term by term, and the hybrid objective: on Gaussian data each is a closed form."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -167,13 +168,75 @@ def test_the_discretised_decoder_is_the_mass_of_a_bin():
     terms = bound.terms(model, levels, Drawn(torch.zeros(17, 1, dtype=F64)))
     std = float(sde.sigma(1.0))
     edges = np.concatenate([[-np.inf], np.linspace(-1, 1, 17)[:-1] + 1 / 16, [np.inf]])
-    upper = np.maximum(stats.norm.logcdf(edges[1:], guess, std), -600)
     np.testing.assert_allclose(np.exp(-terms.decoder.numpy()).sum(), 1.0, rtol=1e-9)
     mass = np.diff(stats.norm.cdf(edges, guess, std))
     likely = mass > 1e-12
     np.testing.assert_allclose(terms.decoder.numpy()[likely], -np.log(mass[likely]), rtol=1e-6)
     assert bool(torch.isfinite(terms.decoder).all())
-    assert len(upper) == 17
+
+
+@pytest.mark.parametrize("guess", [-2.0, 0.3, 1.4])
+def test_the_first_and_the_last_bin_reach_to_infinity(guess):
+    """Where the noise is as wide as the data the ends have most of the mass: SciPy's, and a sum of 1."""
+    sde, levels = sk.DiscreteVPSDE([0.6, 0.9]), torch.linspace(-1, 1, 9, dtype=F64)[:, None]
+    model = sk.models.FromFunction(sde, x0=lambda x, t: torch.full_like(x, guess))
+    bound = VariationalBound("upper", decoder_bin=2 / 8)
+    mass = np.exp(-bound.terms(model, levels, Drawn(torch.zeros(9, 1, dtype=F64))).decoder.numpy())
+    edges = np.concatenate([[-np.inf], np.linspace(-1, 1, 9)[:-1] + 1 / 8, [np.inf]])
+    np.testing.assert_allclose(mass, np.diff(stats.norm.cdf(edges, guess, float(sde.sigma(1.0)))), rtol=1e-9)
+    assert mass.sum() == pytest.approx(1.0, rel=1e-12)
+
+
+def test_the_decoder_of_mirrored_data_is_the_decoder():
+    """Far out in either tail, to nine digits: no difference of numbers near 1 is taken."""
+    sde = TABLES["linear"]
+    levels = torch.linspace(-1, 1, 129, dtype=F64)[:, None]
+    bound = VariationalBound("upper", decoder_bin=2 / 128)
+
+    def terms(sign):
+        model = sk.models.FromFunction(sde, x0=lambda x, t: torch.full_like(x, sign * 0.3))
+        return bound.terms(model, sign * levels, Drawn(torch.zeros(129, 1, dtype=F64))).decoder
+
+    torch.testing.assert_close(terms(1.0), terms(-1.0), rtol=1e-9, atol=0)
+    std = float(sde.sigma(1.0))
+    a, b = (np.abs(levels[:, 0].numpy() - 0.3) + d for d in (-1 / 128, 1 / 128))
+    exact = -(
+        stats.norm.logsf(a, scale=std)
+        + np.log1p(-np.exp(stats.norm.logsf(b, scale=std) - stats.norm.logsf(a, scale=std)))
+    )
+    tails = (exact < 600) & (a > 0) & (np.abs(levels[:, 0].numpy()) < 1)
+    assert tails.sum() > 10
+    np.testing.assert_allclose(terms(1.0).numpy()[tails], exact[tails], rtol=1e-9)
+
+
+def test_data_are_on_the_decoder_s_levels_up_to_a_thousandth_of_a_bin():
+    """And within its ends up to a millionth."""
+    model = sk.models.FromFunction(TABLES["linear"], x0=lambda x, t: torch.zeros_like(x))
+    bound = VariationalBound("upper", decoder_bin=0.25)
+    for off, right in ((0.9e-3, True), (-0.9e-3, True), (1.1e-3, False), (-1.1e-3, False), (0.5, False)):
+        x0 = torch.full((2, 1), 0.25 + 0.25 * off, dtype=F64)
+        with nullcontext() if right else pytest.raises(InvalidArgument, match=r"0\.25 apart from -1 to 1"):
+            bound(model, x0, sk.Noise(0))
+    for end in (-1.0, 1.0):
+        bound(model, torch.full((2, 1), end * (1 + 0.9e-6), dtype=F64), sk.Noise(0))
+        with pytest.raises(InvalidArgument, match="apart from"):
+            bound(model, torch.full((2, 1), end * (1 + 1.1e-6), dtype=F64), sk.Noise(0))
+
+
+def test_the_decoder_s_gradient_is_that_of_the_mass():
+    """(pdf(a) - pdf(b)) / mass in the mean, at the ends and in the tails too: finite differences, and no NaN."""
+    sde, levels = TABLES["linear"], torch.linspace(-1, 1, 33, dtype=F64)[:, None]
+
+    def decoder(guess):
+        model = sk.models.FromFunction(sde, x0=lambda x, t: guess.expand(x.shape))
+        return VariationalBound("upper", decoder_bin=2 / 32).terms(model, levels, Drawn(torch.zeros(33, 1, dtype=F64)))
+
+    guess = torch.full((33, 1), 0.29, dtype=F64, requires_grad=True)
+    (slope,) = torch.autograd.grad(decoder(guess).decoder.sum(), guess)
+    h = 1e-6
+    with torch.no_grad():
+        wanted = (decoder(guess + h).decoder - decoder(guess - h).decoder) / (2 * h)
+    torch.testing.assert_close(slope[:, 0], wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
 
 
 def test_the_bound_in_the_middle_of_a_wide_bin_is_the_density_of_a_narrow_one():

@@ -115,7 +115,7 @@ def noise_levels(sde: SDE, n: int, noise: NoiseSource, device: Device = None) ->
     table = table.to(device=u.device, dtype=torch.float64)
     segment = (u * (len(table) - 1)).floor()
     within = u * (len(table) - 1) - segment
-    low = segment.long().clamp(max=len(table) - 2)
+    low = segment.long()
     share = torch.sigmoid(sde.log_snr(table)).sqrt()
     c = torch.lerp(share[low], share[low + 1], within)
     t = sde.time_at(torch.logit(c.square()))

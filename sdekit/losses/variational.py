@@ -138,7 +138,7 @@ class VariationalBound:
         prior = sde.prior
         if not isinstance(prior, NormalPrior):
             raise UnsupportedCombination(f"VariationalBound: the prior must be normal, got {prior}")
-        end = sde.levels(sde.times[-1:])[0]
+        end = sde.one(sde.t_max)
         mean, std = (torch.as_tensor(v, dtype=x0.dtype, device=x0.device) for v in (prior.mean, prior.std))
         variance = (end.sigma / std) ** 2
         gap = (end.alpha * x0 - mean) / std
@@ -173,9 +173,8 @@ class VariationalBound:
     def _decoded(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
         """-log p(x0 | x_1), of the shape of x0."""
         std = torch.exp(0.5 * log_var)
-        density = 0.5 * (math.log(2 * math.pi) + log_var + ((x0 - mean) / std).square())
         if self.decoder_bin is None:
-            return density
+            return 0.5 * (math.log(2 * math.pi) + log_var + ((x0 - mean) / std).square())
         half, (low, high) = 0.5 * self.decoder_bin, self.decoder_ends
         a, b = (x0 - half - mean) / std, (x0 + half - mean) / std
         a = torch.where(x0 < low + half, -torch.inf, a)
@@ -183,9 +182,10 @@ class VariationalBound:
         # both in the left tail, where the differences of the distribution function do not cancel
         flip = a > 0
         a, b = torch.where(flip, -b, a), torch.where(flip, -a, b)
-        mass = torch.special.ndtr(b.double()) - torch.special.ndtr(a.double())
-        tiny = mass < 1e-30
-        return torch.where(tiny, density - math.log(self.decoder_bin), -torch.log(mass.clamp(min=1e-30)).to(x0.dtype))
+        # logarithms: ndtr itself is 0.5 + 0.5 erf, which cancels there
+        low_log, high_log = torch.special.log_ndtr(a.double()), torch.special.log_ndtr(b.double())
+        log_mass: Tensor = high_log + torch.log(-torch.expm1(low_log - high_log))
+        return -log_mass.to(x0.dtype)
 
     def _reduced(self, values: Tensor) -> Tensor:
         flat = values.reshape(len(values), math.prod(values.shape[1:]))

@@ -142,7 +142,7 @@ class Change:
             self._check(level, key[2], key[2])
             if len(self.known) >= KEPT:
                 self.known.clear()
-            found = self.there.levels(self._time(torch.tensor([key[2]], dtype=torch.float64)))[0]
+            found = self.there.one(float(self._time(torch.tensor(key[2], dtype=torch.float64))))
             self.known[key] = self._placed(level, found)
         return self.known[key]
 

@@ -55,8 +55,6 @@ class Empirical(ScoreModel):
         """The rows in pieces whose weights fit into memory, flat, each with its level."""
         flat = wide(x).reshape(len(x), self.data.shape[1])
         size = max(1, CELLS // len(self.data))
-        if len(x) <= size:
-            return [(flat, level)]
         if not isinstance(level.t, Tensor):
             return [(part, level) for part in torch.split(flat, size)]
         times = level.t.reshape(-1)
@@ -80,7 +78,7 @@ class Empirical(ScoreModel):
         for part, at in self._pieces(x, level):
             y, logits = self._logits(part, at)
             means.append(torch.softmax(logits, 1) @ y)
-        x0 = torch.cat(means).reshape(x.shape) if means else torch.zeros_like(x)
+        x0 = torch.cat(means).reshape(x.shape)
         wide_x = wide(x)
         sigma, alpha = level.sigma, level.alpha
         eps = lincomb(1.0 / sigma, wide_x, -alpha / sigma, x0)
@@ -97,14 +95,14 @@ class Empirical(ScoreModel):
             log_sigma = at.sigma.reshape(-1).log().to(part) if isinstance(at.sigma, Tensor) else math.log(at.sigma)
             total = torch.logsumexp(self._logits(part, at)[1], 1)
             rows.append(total - d * log_sigma - 0.5 * d * math.log(2 * math.pi) - math.log(len(self.data)))
-        return torch.cat(rows).to(x.dtype) if rows else x.new_zeros(0)
+        return torch.cat(rows).to(x.dtype)
 
     def sample(self, n: int, noise: NoiseSource, t: Time | Level | None = None) -> Tensor:
         """n draws of p_t, or of the data themselves (with replacement) without t: (n, *event) in the data's dtype."""
         n = whole("Empirical.sample", "n", n, at_least=0, at_most=MOST)
         check_source("Empirical.sample", noise)
         u = noise.uniform(n, stream="component", device=self.data.device)
-        x0 = self.data[(u * len(self.data)).long().clamp(max=len(self.data) - 1)].reshape(n, *self.event)
+        x0 = self.data[(u * len(self.data)).long()].reshape(n, *self.event)
         if t is None:
             return x0
         level = gaussian_level("Empirical", self.sde, t, x0)

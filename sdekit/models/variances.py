@@ -15,7 +15,6 @@ from ..sdes.table import table
 from ..types import Scalar, expm1, lincomb, log
 
 
-@dataclass(frozen=True)
 class Variance(ABC):
     """How a network's second half of channels gives the log-variance of the reverse step from a level t to a level s.
 

@@ -63,8 +63,7 @@ class KeyedNoise:
     def rademacher(self, like: Tensor, *, stream: Stream) -> Tensor:
         """Independent signs, +1 or -1."""
         like = real("KeyedNoise", "like", like)
-        rows, width = like.shape[0], like[:1].numel() if like.shape[0] else 0
-        high, _ = self._words(rows, width, self._draw(stream), like.device)
+        high, _ = self._words(len(like), like[:1].numel(), self._draw(stream), like.device)
         return (2 * (high >> 31) - 1).to(like.dtype).reshape(like.shape)
 
     def _normal(self, shape: Sequence[int], draw: _Draw, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -127,7 +127,7 @@ class BrownianPath:
         rows, width = len(x), x[:1].numel()
         blocks = (width + 1) // 2
         octave = (octave - LOWEST + 1) << 20
-        low, high, weight = (v.to(x.device).expand(weight.shape) for v in (node & MASK, (node >> 32) + octave, weight))
+        low, high, weight = (v.to(x.device).expand(weight.shape) for v in (node, octave, weight))  # a node has 32 bits
         ids = torch.arange(rows, device=x.device) if self.ids is None else self.ids.to(x.device)
         pairs = torch.arange(rows * blocks, device=x.device)
         step = max(1, CHUNK // (2 * len(weight)))

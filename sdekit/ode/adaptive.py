@@ -82,7 +82,7 @@ class _Run:
         self.error = torch.zeros_like(self.x)
         self.nfe = torch.zeros(n, dtype=torch.int64, device=x.device)
         self.ratio = torch.ones(n, **f64)  # type: ignore[call-overload]
-        if n and self.span:
+        if x.numel() and self.span:
             self.slope = self._slope(self.x, self.t)
             self._check_start()
             self.h = self._first_step()
@@ -110,19 +110,18 @@ class _Run:
             message = f"{type(self.method).__name__}: the field must be finite, got NaN or infinity at rows [@]"
             raise at_rows(NonFiniteError, message, bad.nonzero()[:, 0].tolist())
 
+    @torch.no_grad()
     def _first_step(self) -> Tensor:
         """Hairer, Norsett & Wanner 1993, section II.4, row by row."""
         tolerance = self._tolerance(self.x, self.x)
-        size = (self.x / tolerance).abs().amax(1).double() if self.x.shape[1] else self.ratio
-        slope = (self.slope / tolerance).abs().amax(1).double() if self.x.shape[1] else self.ratio
+        size = (self.x / tolerance).abs().amax(1).double()
+        slope = (self.slope / tolerance).abs().amax(1).double()
         small = (size < 1e-5) | (slope < 1e-5)
-        h0 = torch.where(small, 1e-6 * self.span, 0.01 * size / slope.clamp(min=1e-300)).clamp(max=self.span)
+        h0 = torch.where(small, 1e-6 * self.span, 0.01 * size / slope).clamp(max=self.span)
         ahead = self._slope(self.x + self._times(h0, self.slope), self.t + self.sign * h0)
-        bend = ((ahead - self.slope) / tolerance).abs().amax(1).double() / h0 if self.x.shape[1] else self.ratio
+        bend = ((ahead - self.slope) / tolerance).abs().amax(1).double() / h0
         steep = torch.maximum(slope, torch.nan_to_num(bend, nan=torch.inf))
-        h1 = torch.where(
-            steep <= 1e-15, (1e-3 * h0).clamp(min=1e-6 * self.span), (0.01 / steep) ** (1 / (self.method.order))
-        )
+        h1 = torch.where(steep <= 1e-15, 1e-6 * self.span, (0.01 / steep) ** (1 / self.method.order))
         return torch.minimum(torch.minimum(100 * h0, h1), torch.full_like(h0, self.span))
 
     def _times(self, h: Tensor, slope: Tensor) -> Tensor:
@@ -132,7 +131,7 @@ class _Run:
         """One trial step of every row under way; False where none is left."""
         if not len(self.index):
             return False
-        c, a, _, e = self.method.tableau
+        c, a, _, _ = self.method.tableau
         left = (self.end - self.t).abs()
         last = self.h >= left * (1 - 1e-12)
         h = torch.where(last, left, self.h)
@@ -141,26 +140,30 @@ class _Run:
             stages.append(self._slope(self._combine(self.x, h, row, stages), self.t + self.sign * node * h))
         # first same as last: the final stage stands at the step's own result
         x = self._combine(self.x, h, a[-1], stages[:-1])
-        local = self._times(h, sum((w * k for w, k in zip(e, stages, strict=True) if w), torch.zeros_like(x)))
-        ratio = (local.abs() / self._tolerance(self.x, x)).amax(1).double() if x.shape[1] else torch.zeros_like(h)
+        local, ratio = self._estimate(h, x, stages)
         ratio = torch.where(torch.isfinite(stages[-1]).all(1), torch.nan_to_num(ratio, nan=torch.inf), torch.inf)
         taken = ratio <= 1.0
         k = self.method.order
-        bounded = ratio.clamp(min=1e-10, max=1e10)
-        grown = 0.9 * self._power(bounded, -0.7 / k) * self._power(self.ratio, 0.4 / k)
-        shrunk = (0.9 * self._power(bounded, -1 / k)).clamp(max=0.9)
+        grown = 0.9 * self._power(ratio, -0.7 / k) * self._power(self.ratio, 0.4 / k)
+        shrunk = 0.9 * self._power(ratio, -1 / k)
         factor = torch.where(taken, grown, shrunk).clamp(0.2, 10.0)
         keep = taken[:, None]
         self.total = torch.where(keep, self.total + local.abs(), self.total)
         self.x = torch.where(keep, x, self.x)
         self.slope = torch.where(keep, stages[-1], self.slope)
-        self.ratio = torch.where(taken, bounded.clamp(min=1e-4), self.ratio)
+        self.ratio = torch.where(taken, ratio.clamp(min=1e-4), self.ratio)
         self.t = torch.where(
             taken, torch.where(last, torch.full_like(self.t, self.end), self.t + self.sign * h), self.t
         )
         self.h = h * factor
         self._arrive(taken & last)
         return bool(len(self.index))
+
+    @torch.no_grad()  # a gradient is that of the steps as they were taken
+    def _estimate(self, h: Tensor, x: Tensor, stages: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The local error of each coordinate, and its largest ratio to the tolerance, (rows,)."""
+        local = self._combine(torch.zeros_like(x), h, self.method.tableau.e, stages)
+        return local, (local.abs() / self._tolerance(self.x, x)).amax(1).double()
 
     def _power(self, base: Tensor, exponent: float) -> Tensor:
         # each row where it stands in the whole batch: a power's last bit depends on the place in the vector

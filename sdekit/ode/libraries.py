@@ -14,7 +14,7 @@ from ..types import Time
 from .base import Field, ODEMethod, Stats, check_slope, check_start
 
 TORCHDIFFEQ = {
-    "dopri5": 5, "dopri8": 8, "bosh3": 3, "fehlberg2": 2, "adaptive_heun": 2, "tsit5": 5,
+    "dopri5": 5, "dopri8": 8, "bosh3": 3, "fehlberg2": 2, "adaptive_heun": 2,
     "euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit_adams": 4, "implicit_adams": 4,
 }  # fmt: skip
 """Orders of torchdiffeq's methods, by name."""

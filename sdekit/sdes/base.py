@@ -120,7 +120,7 @@ class SDE(ABC):
         slack = EDGE * self.t_max
         inside = (t >= self.t_min - slack) & (t <= self.t_max + slack)
         if not bool(inside.all()):
-            row = int((~inside).reshape(-1).nonzero()[0, 0])
+            row = int((~inside).reshape(-1).nonzero()[0])
             where = f" at row {row}" if t.ndim else ""
             raise InvalidArgument(
                 f"{type(self).__name__}: {name} must lie within [{self.t_min:g}, {self.t_max:g}], "

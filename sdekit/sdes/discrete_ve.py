@@ -14,7 +14,7 @@ from .table import TableSDE, brief, slopes
 from .tables import check_table, geometric
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class DiscreteVESDE(TableSDE):
     """NCSN on its own table of noise levels: exact at the times 1 to N, usable at any time between.
 

@@ -16,7 +16,7 @@ from .table import TableSDE, brief, slopes
 from .tables import accumulated, check_betas, linear
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class DiscreteVPSDE(TableSDE):
     """DDPM on its own table of betas: exact at the times 1 to N, usable at any time between.
 
@@ -77,7 +77,7 @@ class DiscreteVPSDE(TableSDE):
     @schedule
     def time_at(self, log_snr: Tensor) -> Tensor:
         """The t with -log(alpha_bar) = log(1 + exp(-log_snr)), of the argument's shape; outside the range, its ends."""
-        return self._when(torch.nn.functional.softplus(-log_snr, threshold=700))
+        return self._when(torch.logaddexp(-log_snr, torch.zeros_like(log_snr)))
 
     def _standard_prior(self, level: GaussianLevel) -> NormalPrior:
         return NormalPrior(0.0, 1.0)

@@ -151,7 +151,12 @@ class GaussianSDE(SDE):
         """The level at a time that is known to be valid: ``level`` without the checks."""
         if isinstance(t, Tensor) and t.ndim:
             return self._level(align(t, x))
-        return self.levels(torch.tensor([float(t)], dtype=torch.float64))[0]
+        return self.one(float(t))
+
+    def one(self, t: float) -> GaussianLevel:
+        """The level of python floats at a time that is known to be valid."""
+        (level,) = self.levels(torch.tensor([t], dtype=torch.float64))
+        return level
 
     def _level(self, t: Tensor) -> GaussianLevel:
         return GaussianLevel(
@@ -256,7 +261,7 @@ class GaussianSDE(SDE):
                     stacklevel=3,
                 )
             return self.prior
-        level = self.levels(self._within("t", torch.tensor([t], dtype=torch.float64)))[0]
+        level = self.one(float(self._within("t", torch.tensor(t, dtype=torch.float64))))
         if self._data is None and float(level.log_snr) > math.log(STARTING_SNR):
             raise InvalidArgument(
                 f"{type(self).__name__}: a run that starts at t={t:g}, where alpha^2 / sigma^2 is "
@@ -276,7 +281,7 @@ class GaussianSDE(SDE):
 
     @property
     def _end(self) -> GaussianLevel:
-        return self.levels(torch.tensor([self.t_max], dtype=torch.float64))[0]
+        return self.one(self.t_max)
 
     def with_prior(self, mean: float | Tensor, std: float | Tensor) -> Self:
         """The same process with a prior that knows the data's mean and standard deviation.

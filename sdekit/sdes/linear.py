@@ -19,7 +19,7 @@ Rate: TypeAlias = float | Callable[[Tensor], Tensor | float]
 """A number, or a function of times in float64 of any shape."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class LinearSDE(GaussianSDE):
     """Any process dx = f(t) x dt + g(t) dw, whose alpha and sigma are found numerically.
 

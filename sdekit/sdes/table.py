@@ -102,7 +102,8 @@ class TableSDE(GaussianSDE, ABC):
         Newton's method, and bisection where it would leave the bracket: the cubic is monotone.
         """
         times, values = self._on(value.device)[:2]
-        k = torch.searchsorted(values, value.detach().contiguous()).clamp(1, len(values) - 1)
+        value = value.clamp(values[0], values[-1])
+        k = torch.searchsorted(values, value.detach().contiguous()).clamp(min=1)
         above, below = values[k] - value, value - values[k - 1]
         near_low = below < above
         wanted = torch.where(near_low, below, above)
@@ -118,9 +119,7 @@ class TableSDE(GaussianSDE, ABC):
             if value.device.type == "cpu" and bool(((w - last).abs() <= 4.5e-16 * w).all()):
                 break
         w = w * (times[k] - times[k - 1])
-        found = torch.where(near_low, times[k - 1] + w, times[k] - w)
-        found = torch.where(value <= values[k - 1], times[k - 1], found)
-        return torch.where(value >= values[k], times[k], found).clamp(self.t_min, self.t_max)
+        return torch.where(near_low, times[k - 1] + w, times[k] - w).clamp(self.t_min, self.t_max)
 
     def time_of(self, u: Tensor) -> Tensor:
         """The table's time at the fractions u in [0, 1] of its levels, of the shape of u: number floor(u N)."""
@@ -131,7 +130,7 @@ class TableSDE(GaussianSDE, ABC):
         """The next level of the table towards the data; the clean level below the first."""
         if not isinstance(level.t, Tensor):
             k = bisect_left(self._listed, level.t)
-            return self.levels(self.times[k - 1 : k])[0] if k else self.clean()
+            return self.one(self._listed[k - 1]) if k else self.clean()
         times = self.times.to(level.t.device)
         i: Tensor = torch.searchsorted(times, level.t.contiguous())
         t = times[(i - 1).clamp(min=0)]
@@ -144,11 +143,7 @@ class TableSDE(GaussianSDE, ABC):
         """The indices of the levels that a respaced table keeps."""
         n = len(self.times)
         if getattr(steps, "ndim", None) == 0 or not hasattr(steps, "__len__"):
-            count = whole(owner, "steps", steps, at_least=0)
-            if not 2 <= count <= n:
-                wanted = "2 or more rising indices, or their number" if count < 2 else f"at most the {n} levels"
-                raise InvalidArgument(f"{owner}: steps must be {wanted}, got steps={count}")
-            return spaced(n, count, spacing)
+            return spaced(n, whole(owner, "steps", steps, at_least=2, at_most=n), spacing)
         index = check_table(owner, "steps", steps)
         if not bool((index == index.round()).all()):
             raise InvalidArgument(f"{owner}: steps must be whole numbers, got {brief(index)}")

@@ -79,7 +79,7 @@ def zero_terminal_snr(betas: Tensor, terminal: float = 2.0**-50) -> Tensor:
     a = a[0] * (a - a[-1]) / (a[0] - a[-1])
     bar = a * a
     bar[-1] = terminal
-    if len(b) > 1 and not float(bar[-2]) > terminal:
+    if not float(bar[-2]) > terminal:
         raise ScheduleError(
             f"zero_terminal_snr: terminal must lie below the alpha_bar before it, {float(bar[-2]):g}, got {terminal:g}"
         )
@@ -157,7 +157,7 @@ def check_betas(owner: str, betas: object) -> Tensor:
     b = check_table(owner, "betas", betas)
     bad = ~((b > 0) & (b < 1))
     if bool(bad.any()):
-        i = int(bad.nonzero()[0, 0])
+        i = int(bad.nonzero()[0])
         raise ScheduleError(f"{owner}: betas must lie in (0, 1), got {float(b[i]):g} at index {i}")
     return b
 

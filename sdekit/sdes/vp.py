@@ -53,7 +53,7 @@ class VPSDE(GaussianSDE):
     @schedule
     def time_at(self, log_snr: Tensor) -> Tensor:
         """The t with B(t) = log(1 + exp(-log_snr)), of the shape of the argument; outside the range, its ends."""
-        integral = torch.nn.functional.softplus(-log_snr, threshold=700)
+        integral = torch.logaddexp(-log_snr, torch.zeros_like(log_snr))
         return solve_linear_beta(integral, self.beta_min, self.beta_max).clamp(self.t_min, self.t_max)
 
     def _standard_prior(self, level: GaussianLevel) -> NormalPrior:

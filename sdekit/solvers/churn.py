@@ -107,7 +107,7 @@ def check_churn(owner: str, settings: Churning) -> None:
     number(owner, "churn_min", settings.churn_min, at_least=0.0)
     number(owner, "churn_noise", settings.churn_noise, above=0.0)
     if not (isinstance(settings.churn_max, float) and settings.churn_max == math.inf):
-        number(owner, "churn_max", settings.churn_max, at_least=0.0)
+        number(owner, "churn_max", settings.churn_max)
     if settings.churn_max < settings.churn_min:
         raise InvalidArgument(
             f"{owner}: churn_max must reach churn_min, got churn_min={settings.churn_min:g}, "

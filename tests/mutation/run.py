@@ -98,7 +98,7 @@ def modules() -> list[Path]:
 def meaning(source: str) -> str:
     """What runs of a source: its tree without annotations and docstrings; of what is no Python, itself.
 
-    A name written in a source is one object, so that to ask whether something is it, and whether it equals it, is one.
+    Identity in place of equality is no change: whether two equal numbers or names are one object is the interpreter's.
     """
     try:
         tree = ast.parse(source)
@@ -111,11 +111,14 @@ def meaning(source: str) -> str:
             node.returns = None
         elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)
-        elif isinstance(node, ast.Compare) and isinstance(node.comparators[0], ast.Constant):
+        elif isinstance(node, ast.Compare):
             same = {ast.Is: ast.Eq, ast.IsNot: ast.NotEq}
-            if isinstance(node.comparators[0].value, str):
-                node.ops = [same.get(type(op), type(op))() for op in node.ops]
+            node.ops = [same.get(type(op), type(op))() for op in node.ops]
     return ast.dump(tree)
+
+
+COST = re.compile(r"^(CHUNK|CELLS|KEPT) = ")
+"""How much is computed at a time, or remembered: lines that change what a result costs and no result."""
 
 
 CRASHES = re.compile(r"_(Add|Sub|Mul|Div|FloorDiv|Mod|Pow)_(BitOr|BitAnd|BitXor|LShift|RShift)$")
@@ -128,12 +131,15 @@ def mutants() -> list[MutationSpec]:
     found = []
     operators = [(name, get_operator(name)) for name in sorted(operator_names()) if not CRASHES.search(name)]
     for path in modules():
+        lines = path.read_text("utf-8").splitlines()
         nodes = list(ast_nodes(get_ast(path.read_text("utf-8"))))
         for name, operator in operators:
             if operator.arguments():
                 continue
             places = ((node, *place) for node in nodes for place in operator().mutation_positions(node))
             for i, (node, start, end) in enumerate(places):
+                if COST.match(lines[start[0] - 1]):
+                    continue
                 where = ASTQuery(node).get_definition_name()
                 found.append(MutationSpec(str(path.relative_to(ROOT)), name, i, start, end, {}, where))
     return found
@@ -255,9 +261,8 @@ def child(mutation: MutationSpec, source: str, pipe: int) -> None:
     options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=no"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what the parent has loaded
     for watch.step in range(3):
-        for file in suites(package(mutation)):
-            wanted = tests is None or any(test.startswith(f"{file}::") for test in tests)
-            if wanted and not watch.failed:
+        for file in asked_files(mutation, tests):
+            if not watch.failed:
                 code = pytest.main([*options, file], plugins=[watch])
                 if not watch.failed and code not in {0, 5}:
                     assert code != pytest.ExitCode.INTERNAL_ERROR, f"pytest itself failed on {file}"
@@ -275,6 +280,7 @@ class Tracer:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Any:
+        forget()
         started = time.process_time()
         self.coverage.switch_context(item.nodeid)
         done = yield
@@ -283,6 +289,14 @@ class Tracer:
         if seconds > LONG[0]:
             self.long[item.nodeid] = round(seconds, 2)
         return done
+
+
+def forget() -> None:
+    """Empties the package's caches: what a test finds there, another has executed."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "sdekit":
+            for value in vars(module).values():
+                getattr(value, "cache_clear", lambda: None)()
 
 
 def trace(files: list[str]) -> int:
@@ -303,14 +317,32 @@ def trace(files: list[str]) -> int:
 
 
 def executing(mutation: MutationSpec) -> set[str] | None:
-    """The tests that execute the lines of a mutant; None where there is no trace, or its lines run at import alone."""
+    """The tests that execute the lines of a mutant; None without a trace.
+
+    Where these lines run at import: those that execute any of its module, those of the package's first file, which may
+    read what was made there and execute nothing, and those of contracts and defaults.
+    """
     if not TRACE.exists():
         return None
     data = coverage.CoverageData(TRACE)
     data.read()
     found = data.contexts_by_lineno(str(ROOT / mutation.module_path))
     lines = range(mutation.start_pos[0], mutation.end_pos[0] + 1)
-    return {context for line in lines for context in found.get(line, ())} - {""} or None
+    tests = {context for line in lines for context in found.get(line, ())} - {""}
+    if tests:
+        return tests
+    files = ("tests/test_contracts.py", suites(package(mutation))[0])
+    readers = (context for context in data.measured_contexts() if context.startswith(files))
+    return {*readers, *(context for line in found for context in found[line])} - {""} or None
+
+
+def asked_files(mutation: MutationSpec, tests: set[str] | None) -> list[str]:
+    """The files of the tests that execute a mutant's lines, its package's own first; all of these without a trace."""
+    own = suites(package(mutation))
+    if tests is None:
+        return own
+    found = {test.partition("::")[0] for test in tests}
+    return [*(file for file in own if file in found), *sorted(found.difference(own))]
 
 
 def suites(name: str) -> list[str]:
