@@ -484,3 +484,6 @@ def test_a_terminal_snr_must_lie_below_the_level_before():
         tables.zero_terminal_snr(betas, terminal=before * (1 + 1e-9))
     with pytest.raises(ScheduleError, match="terminal must lie below"):
         tables.zero_terminal_snr(betas, terminal=0.5 * (before + float(a[0] ** 2)))
+    a = torch.exp(0.5 * -tables.accumulated(-torch.log1p(-betas)))  # the same, to the bit
+    with pytest.raises(ScheduleError, match="terminal must lie below"):
+        tables.zero_terminal_snr(betas, terminal=float((a[0] * (a[1] - a[2]) / (a[0] - a[2])) ** 2))
