@@ -105,7 +105,7 @@ class BrownianPath:
         crossed = late.begun + early.left
         if high - low > 1:
             k = torch.arange(low + 1, high, device=early.octave.device)[:, None]
-            inside = (early.octave < k) & (k < late.octave)
+            inside = (early.octave[None] < k) & (k < late.octave[None])
             crossed = crossed + self._sum(k, torch.zeros_like(k), inside * torch.sqrt(_length(k)), x)[0]
         return torch.where((early.octave == late.octave).to(x.device)[:, None], within, crossed)
 
@@ -193,14 +193,14 @@ def _nodes(c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     octave = (torch.frexp(c).exponent.to(torch.int64) - 1).masked_fill(c < 2.0**LOWEST, LOWEST - 1)
     length = _length(octave)
     start = length.masked_fill(octave < LOWEST, 0.0)
-    place = ((c - start) / length * 2.0**52).to(torch.int64)
+    place = ((c - start) / length * 2.0**52).to(torch.int64)[None]
     level, std = (v.to(c.device) for v in (LEVEL, STD))
     node = (1 << level) + (place >> (52 - level))
     # the shift's product is right modulo 2^52 whether or not int64 overflows
     beyond = (place << level) & (2**52 - 1)
     hat = torch.minimum(beyond, 2**52 - beyond).to(torch.float64) * 2.0**-51
     nodes = torch.cat([torch.zeros_like(node[:1]), node])
-    weights = torch.cat([place[None].to(torch.float64) * 2.0**-52, hat * std]) * torch.sqrt(length)
+    weights = torch.cat([place.to(torch.float64) * 2.0**-52, hat * std]) * torch.sqrt(length)
     return octave, nodes, weights
 
 
