@@ -29,6 +29,7 @@ from sdekit.certification.problems import mixture_1d
 from sdekit.certification.subject import subject
 from sdekit.solvers import (
     DDIM,
+    SEEDS,
     Ancestral,
     AnnealedLangevin,
     Churn,
@@ -36,6 +37,7 @@ from sdekit.solvers import (
     EulerMaruyama,
     Heun,
     Langevin,
+    LinearMultistep,
     Multistep,
     PredictorCorrector,
     ProbabilityFlow,
@@ -234,8 +236,14 @@ def waves(x):
     return np.stack([f(k * x) for k in (1, 2) for f in (np.cos, np.sin)])
 
 
+def propagated(solver):
+    """Whether a solver's law can be carried step by step: it remembers nothing, and each step draws once or twice."""
+    inner = getattr(solver, "solver", solver)
+    return not isinstance(inner, LinearMultistep) and not isinstance(solver, Restart) and solver != SEEDS(3)
+
+
 @pytest.mark.statistical
-@pytest.mark.parametrize("solver", [p for p in solvers() if p.values[0].stochastic])
+@pytest.mark.parametrize("solver", [p for p in solvers() if p.values[0].stochastic and propagated(p.values[0])])
 def test_samples_have_the_law_of_the_solvers_own_chain(solver, seed):
     """16384 samples of ten steps from the exact law at t_max (20 and 40 where x leaves the quadrature's frame in ten):
     the expectations of cos x, sin x, cos 2x and sin 2x to 0.08, and samples that are a fifth too wide are seen.
@@ -243,7 +251,8 @@ def test_samples_have_the_law_of_the_solvers_own_chain(solver, seed):
     Between a chain and the data there is its discretisation, which the certificates tell without a draw.
     """
     model, n = mixture_1d(VP), 16_384
-    steps = {EulerMaruyama: 20, ReverseDiffusion: 20, AnnealedLangevin: 40}.get(type(solver), 10)
+    far = {EulerMaruyama: 20, ReverseDiffusion: 20, AnnealedLangevin: 40, StochasticRungeKutta: 40}
+    steps = far.get(type(solver), 10)
     x_T = model.sample(n, sk.Noise((seed, 1)), VP.t_max)
     noise = sk.Noise((seed, 2))
     x = sk.sample(model, x_T=x_T, solver=solver, steps=steps, grid="log_snr", noise=noise, denoise=False)[:, 0].numpy()
