@@ -488,6 +488,13 @@ GRIDS = [
 ]
 
 s = sk.solvers
+CHURN = {
+    "churn": v.number(at_least=0.0, at_most=0.4143),
+    "churn_min": v.number(at_least=0.0),
+    "churn_max": but(v.number(at_least=0.0), "inf"),
+    "churn_noise": v.number(above=0.0),
+}
+CHURN_SWAPPED = {"bounds swapped": ({"churn_min": 2.0, "churn_max": 1.0}, "churn_max")}
 SOLVERS = [
     Entry(s.Ancestral, NONE, {"variance": v.choice()}),
     Entry(s.DDIM, NONE, {"eta": v.number(at_least=0.0, at_most=1.0)}),
@@ -538,25 +545,17 @@ SOLVERS = [
     Entry(
         s.Heun,
         NONE,
-        {
-            "churn": v.number(at_least=0.0, at_most=0.4143),
-            "churn_min": v.number(at_least=0.0),
-            "churn_max": but(v.number(at_least=0.0), "inf"),
-            "churn_noise": v.number(above=0.0),
-        },
-        together={"bounds swapped": ({"churn_min": 2.0, "churn_max": 1.0}, "churn_max")},
+        CHURN,
+        together=CHURN_SWAPPED,
     ),
     Entry(
         s.Churn,
         NONE,
         {
             "solver": but(v.instance(s.DDIM), another=s.Ancestral()),
-            "churn": v.number(at_least=0.0, at_most=0.4143),
-            "churn_min": v.number(at_least=0.0),
-            "churn_max": but(v.number(at_least=0.0), "inf"),
-            "churn_noise": v.number(above=0.0),
+            **CHURN,
         },
-        together={"bounds swapped": ({"churn_min": 2.0, "churn_max": 1.0}, "churn_max")},
+        together=CHURN_SWAPPED,
     ),
     Entry(
         s.Restart,
