@@ -69,6 +69,22 @@ class GaussianSolver(Solver, ABC):
             )
 
 
+class Wrapper(GaussianSolver, ABC):
+    """A solver written in alpha and sigma around another one: what it can serve, and whether it is adaptive, follow."""
+
+    solver: Solver
+
+    @property
+    def adaptive(self) -> bool:  # type: ignore[override]
+        """Whether the solver is."""
+        return self.solver.adaptive
+
+    def check(self, model: ScoreModel) -> None:
+        """Raises UnsupportedCombination for a process with no alpha and sigma, or one that the solver cannot serve."""
+        super().check(model)
+        self.solver.check(model)
+
+
 def predict(model: ScoreModel, state: State[Any], s: Level) -> tuple[GaussianPrediction, GaussianLevel, GaussianLevel]:
     """The model's prediction at the state, its level t, and s: for solvers written in alpha and sigma."""
     return model(state.x, state.level), state.level, s  # type: ignore[return-value]

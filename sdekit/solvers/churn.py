@@ -14,7 +14,7 @@ from ..models.base import ScoreModel
 from ..sdes.base import Level
 from ..sdes.gaussian import GaussianLevel, kernel
 from ..types import NoiseSource, Scalar, exp, lincomb, log
-from .base import GaussianSolver, Solver, State, check_deterministic, level_where
+from .base import Solver, State, Wrapper, check_deterministic, level_where
 from .ddim import DDIM
 
 MOST = math.sqrt(2.0) - 1.0
@@ -22,7 +22,7 @@ MOST = math.sqrt(2.0) - 1.0
 
 
 @dataclass(frozen=True)
-class Churn(GaussianSolver):
+class Churn(Wrapper):
     """EDM's churn on any deterministic solver: ``Churn(DDIM(), 0.1)``; ``Churn(Heun(), g)`` is ``Heun(churn=g)``.
 
     Before a step from t to s the noise level n = sigma / alpha is raised by a factor 1 + churn, where churn_min <= n <=
@@ -63,16 +63,6 @@ class Churn(GaussianSolver):
     def evaluations(self) -> int | None:  # type: ignore[override]
         """Of the network a step: the solver's."""
         return self.solver.evaluations
-
-    @property
-    def adaptive(self) -> bool:  # type: ignore[override]
-        """Whether the solver is."""
-        return self.solver.adaptive
-
-    def check(self, model: ScoreModel) -> None:
-        """Raises UnsupportedCombination for a process with no alpha and sigma, or one that the solver cannot serve."""
-        super().check(model)
-        self.solver.check(model)
 
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The solver's state at the level s."""

@@ -13,7 +13,7 @@ from ..models.base import ScoreModel
 from ..sdes.base import Level
 from ..sdes.gaussian import GaussianLevel
 from ..types import NoiseSource
-from .base import GaussianSolver, Solver, State, check_deterministic, level_where
+from .base import Solver, State, Wrapper, check_deterministic, level_where
 from .churn import raised
 from .heun import Heun
 
@@ -21,7 +21,7 @@ Interval: TypeAlias = tuple[float, float, int, int]
 
 
 @dataclass(frozen=True)
-class Restart(GaussianSolver):
+class Restart(Wrapper):
     """Restart sampling: on its way down a deterministic run is thrown back to more noise, and comes down again.
 
     ``intervals``: (n_min, n_max, repeats, steps), one or more, in the noise level n = sigma / alpha. The step whose end
@@ -56,16 +56,6 @@ class Restart(GaussianSolver):
                 f"got {describe(self.intervals)}"
             )
         object.__setattr__(self, "intervals", tuple(map(_interval, self.intervals)))
-
-    @property
-    def adaptive(self) -> bool:  # type: ignore[override]
-        """Whether the solver is."""
-        return self.solver.adaptive
-
-    def check(self, model: ScoreModel) -> None:
-        """Raises UnsupportedCombination for a process with no alpha and sigma, or one that the solver cannot serve."""
-        super().check(model)
-        self.solver.check(model)
 
     def step(self, model: ScoreModel, state: State[Any], s: Level, noise: NoiseSource) -> State[Any]:
         """The state at the level s, after the restarts that begin there."""
