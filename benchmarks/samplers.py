@@ -268,11 +268,35 @@ def picture(result: dict[str, Any], path: Path) -> None:
     figure.savefig(path)
 
 
+def summary(rows: list[Row], made_with: dict[str, str]) -> dict[str, Any]:
+    """The cells, with what they were made with and how many settings were asked."""
+    libraries = list(dict.fromkeys(r["library"] for r in rows))
+    return {
+        "command": "python " + " ".join(["benchmarks/samplers.py", *sys.argv[1:]]),
+        "versions": made_with,
+        "settings": {name: len({r["sampler"] for r in rows if r["library"] == name}) for name in libraries},
+        "failed": sum("error" in r for r in rows),
+        "cells": cells(rows),
+    }
+
+
+def write(result: dict[str, Any], out: Path) -> None:
+    """The four files."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "samplers.json").write_text(json.dumps(result, indent=1) + "\n")
+    (out / "samplers-tables.txt").write_text(tables(result))
+    with (out / "samplers.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["target", "library", "sampler", "nfe", "rms"])
+        writer.writeheader()
+        writer.writerows(result["cells"])
+    picture(result, out / "samplers.png")
+
+
 def main() -> None:
     """Measures, prints the tables, and writes them with every row, as text, JSON, CSV and a picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one target and three budgets: shows that it runs")
-    parser.add_argument("--out", type=Path, help="a folder for samplers.json, .csv, .png and samplers-tables.txt")
+    parser.add_argument("--out", type=Path, help="a folder for what is printed, as text, JSON, CSV and PNG")
     options = parser.parse_args()
     torch.set_num_threads(1)
     chosen = {"gauss2"} if options.quick else {name for name, *_ in laws()}
@@ -283,24 +307,9 @@ def main() -> None:
         for target in targets(chosen):
             rows += measure(target, budgets)
             print(f"{target.name}: done", file=sys.stderr)
-    libraries = list(dict.fromkeys(r["library"] for r in rows))
-    result = {
-        "command": "python " + " ".join(["benchmarks/samplers.py", *sys.argv[1:]]),
-        "versions": made_with,
-        "settings": {name: len({r["sampler"] for r in rows if r["library"] == name}) for name in libraries},
-        "failed": sum("error" in r for r in rows),
-        "cells": cells(rows),
-    }
-    print(tables(result))
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "samplers.json").write_text(json.dumps(result, indent=1) + "\n")
-        (options.out / "samplers-tables.txt").write_text(tables(result))
-        with (options.out / "samplers.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["target", "library", "sampler", "nfe", "rms"])
-            writer.writeheader()
-            writer.writerows(result["cells"])
-        picture(result, options.out / "samplers.png")
+            if options.out:
+                write(summary(rows, made_with), options.out)
+    print(tables(summary(rows, made_with)))
 
 
 if __name__ == "__main__":

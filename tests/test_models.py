@@ -786,11 +786,30 @@ def test_an_empty_batch_has_empty_answers(event):
     assert model.sample(0, sk.Noise(0)).shape == x.shape
 
 
+@each_event
+@each_kind
+def test_a_mixture_tells_its_covariances(event, kind):
+    weights, means, given, matrices = data(event, kind)
+    model = GaussianMixture(sk.VPSDE(), weights, torch.tensor(means), torch.as_tensor(given, dtype=F64))
+    np.testing.assert_allclose(model.covariances().numpy(), matrices, rtol=0, atol=1e-14)
+
+
+def test_variances_alone_make_no_matrix():
+    """Of images with 49152 coordinates a D x D matrix would take 19 GB."""
+    means = randn(2, 3, 128, 128)
+    model = GaussianMixture(sk.VPSDE(), [1.0, 1.0], means, 0.01)
+    x = model.sample(2, sk.Noise(0))
+    assert sum(buffer.numel() for buffer in model.buffers()) < 5 * means.numel()
+    nearest = (x[:, None] - means).flatten(2).square().mean(-1).amin(1)
+    assert torch.allclose(nearest, torch.full((2,), 0.01, dtype=F64), rtol=0.05)
+    assert float((model(x, sk.VPSDE().t_min).x0 - x).abs().max()) < 0.1
+
+
 def test_a_mixture_moves_and_saves_as_a_module():
     """Its numbers are buffers: .to and state_dict take them along."""
     weights, means, given, _ = data((2,), "full")
     model = GaussianMixture(sk.VPSDE(), weights, torch.tensor(means), torch.tensor(given))
-    other = GaussianMixture(sk.VPSDE(), [1.0] * 3, torch.zeros(3, 2, dtype=F64), 1.0)
+    other = GaussianMixture(sk.VPSDE(), [1.0] * 3, torch.zeros(3, 2, dtype=F64), torch.eye(2).repeat(3, 1, 1))
     other.load_state_dict(model.state_dict())
     x = randn(3, 2)
     assert torch.equal(other(x, 0.3).score, model(x, 0.3).score)

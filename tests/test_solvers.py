@@ -205,8 +205,7 @@ def test_the_error_of_a_flow_in_parts_is_the_sum_of_the_parts(coordinate):
 
 def of_the_mixture(model, x):
     """Uniforms by samples, if they have the mixture's law."""
-    covariances = (model.vectors * model.values[:, None]) @ model.vectors.mT
-    return rosenblatt(x, model.weights, model.means, covariances)
+    return rosenblatt(x, model.weights, model.means, model.covariances())
 
 
 LAW = ("cos x", "sin x", "cos 2x", "sin 2x")

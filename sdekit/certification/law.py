@@ -117,13 +117,13 @@ def plane_error(x: Tensor, model: GaussianMixture, level: GaussianLevel) -> floa
     projections onto lines."""
     worst = 0.0
     alpha, sigma = float(level.alpha), float(level.sigma)
-    vectors, values = model.vectors, model.values
+    covariances = model.covariances()
     n = len(x)
     ranks = torch.arange(1, n + 1, dtype=F64) / n
     for k in range(PROJECTIONS):
         angle = math.pi * k / PROJECTIONS
         along = torch.tensor([math.cos(angle), math.sin(angle)], dtype=F64)
-        variances = torch.einsum("d,kde,ke,kfe,f->k", along, vectors, values, vectors, along)
+        variances = torch.einsum("d,kde,e->k", along, covariances, along)
         means, stds = alpha * (model.means @ along), (alpha**2 * variances + sigma**2).sqrt()
         v = (x.double() @ along).sort().values
         cdf = (model.weights * torch.special.ndtr((v[:, None] - means) / stds)).sum(-1)

@@ -59,7 +59,7 @@ def moments(model: GaussianMixture) -> tuple[Tensor, Tensor]:
     weights, means = model.weights, model.means
     mean = weights @ means
     off = means - mean
-    own = torch.einsum("k,kij,kj,klj->il", weights, model.vectors, model.values, model.vectors)
+    own = torch.einsum("k,kij->ij", weights, model.covariances())
     return mean, own + (weights[:, None] * off).mT @ off
 
 

@@ -16,7 +16,7 @@ from .base import GaussianPrediction, ScoreModel, gaussian, gaussian_level
 
 
 class GaussianMixture(ScoreModel):
-    """The exact model of data from sum_k w_k N(mu_k, C_k), with full covariances.
+    """The exact model of data from sum_k w_k N(mu_k, C_k), with full covariances or variances alone.
 
     Every marginal is again a mixture, p_t(x) = sum_k w_k N(x; alpha mu_k, alpha^2 C_k + sigma^2 I), so that with
     V_k = alpha^2 C_k + sigma^2 I and responsibilities r_k = p_t(k | x)
@@ -24,8 +24,8 @@ class GaussianMixture(ScoreModel):
         x0 = sum_k r_k (mu_k + alpha C_k V_k^-1 (x - alpha mu_k)),    eps = sigma sum_k r_k V_k^-1 (x - alpha mu_k).
 
     ``weights``: (K,), positive, normalised here. ``means``: (K, *event). ``covariances``: (K, D, D) with D = numel of
-    the event, or variances as a number, (K,) (isotropic) or (K, *event) (diagonal). Stored in the dtype of ``means``,
-    answers in the dtype of x.
+    the event, or variances as a number, (K,) (isotropic) or (K, *event) (diagonal), for which no D x D matrix is made.
+    Stored in the dtype of ``means``, answers in the dtype of x.
 
     Raises InvalidArgument for shapes that do not fit, weights that are not positive and finite, and covariances that
     are not symmetric or not positive semi-definite.
@@ -35,7 +35,7 @@ class GaussianMixture(ScoreModel):
     weights: Tensor
     means: Tensor
     values: Tensor
-    vectors: Tensor
+    vectors: Tensor | None
 
     def __init__(self, sde: SDE, weights: Any, means: Any, covariances: Any):
         super().__init__()
@@ -62,9 +62,10 @@ class GaussianMixture(ScoreModel):
         alpha, sigma = (
             v.reshape(-1, 1, 1).to(x.dtype) if isinstance(v, Tensor) else v for v in (level.alpha, level.sigma)
         )
-        means, vectors, values = (v.to(x) for v in (self.means, self.vectors, self.values))
-        centred = x.reshape(len(x), 1, means.shape[1]) - alpha * means
-        y = torch.einsum("bkd,kde->bke", centred, vectors)
+        means, values = self.means.to(x), self.values.to(x)
+        y = x.reshape(len(x), 1, means.shape[1]) - alpha * means
+        if self.vectors is not None:
+            y = torch.einsum("bkd,kde->bke", y, self.vectors.to(x))
         variance = alpha * alpha * values + sigma * sigma
         log_joint = (
             self.weights.to(x).log()
@@ -82,14 +83,25 @@ class GaussianMixture(ScoreModel):
         y, values, variance, log_joint = self._parts(x, level)
         r = torch.softmax(log_joint, -1)
         whitened = y / variance
-        vectors = self.vectors.to(x)
         mean = (r @ self.means.to(x)).reshape(x.shape)
-        pull = torch.einsum("bk,bke,kde->bd", r, whitened, vectors).reshape(x.shape)
-        shrink = torch.einsum("bk,bke,kde->bd", r, whitened * values, vectors).reshape(x.shape)
+        pull = self._mixed(r, whitened).reshape(x.shape)
+        shrink = self._mixed(r, whitened * values).reshape(x.shape)
         x0 = lincomb(level.alpha, shrink, 1.0, mean)
         # v = alpha eps - sigma x0: from it x0 is well conditioned where sigma is large, and eps where it is small
         value = lincomb(level.alpha * level.sigma, pull, -level.sigma, x0)
         return GaussianPrediction(narrow, level, value.to(narrow.dtype), -level.sigma, level.alpha)
+
+    def _mixed(self, r: Tensor, y: Tensor) -> Tensor:
+        """The mean over components of (B, K, D) in their eigenbases, as (B, D)."""
+        if self.vectors is None:
+            return torch.einsum("bk,bkd->bd", r, y)
+        return torch.einsum("bk,bke,kde->bd", r, y, self.vectors.to(y))
+
+    def covariances(self) -> Tensor:
+        """The covariances of the components: (K, D, D)."""
+        if self.vectors is None:
+            return torch.diag_embed(self.values)
+        return (self.vectors * self.values[:, None]) @ self.vectors.mT
 
     def log_prob(self, x: Tensor, t: Time | Level) -> Tensor:
         """log p_t of each row of x, in nats: (B, *event) -> (B,)."""
@@ -107,7 +119,8 @@ class GaussianMixture(ScoreModel):
         x0 = self.means[k]
         for i in range(len(self.weights)):
             rows = (k == i).nonzero()[:, 0]
-            x0[rows] += (z[rows] * self.values[i].sqrt()) @ self.vectors[i].T
+            off = z[rows] * self.values[i].sqrt()
+            x0[rows] += off if self.vectors is None else off @ self.vectors[i].T
         x0 = x0.reshape(n, *self.event)
         if t is None:
             return x0
@@ -142,10 +155,11 @@ def _real(name: str, value: Any, like: Tensor | None = None) -> Tensor:
     return tensor
 
 
-def _eigen(covariances: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (K, D) and eigenvectors (K, D, D), in the columns, of the covariances."""
+def _eigen(covariances: Tensor, means: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Eigenvalues (K, D) and eigenvectors (K, D, D), in the columns, of the covariances; None for the axes."""
     k, event = len(means), means.shape[1:]
     d = math.prod(event)
+    vectors = None
     if covariances.shape == (k, d, d):
         if not torch.allclose(covariances, covariances.mT, rtol=1e-5, atol=1e-7):
             raise InvalidArgument(f"GaussianMixture: covariances must be symmetric, got {describe(covariances)}")
@@ -153,7 +167,6 @@ def _eigen(covariances: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     elif covariances.shape == means.shape or covariances.shape in ((), (k,)):
         spread = covariances if covariances.shape == means.shape else covariances.reshape(-1, *(1,) * len(event))
         values = spread.expand(means.shape).reshape(k, d).clone()
-        vectors = torch.eye(d, dtype=means.dtype, device=means.device).repeat(k, 1, 1)
     else:
         raise InvalidArgument(
             f"GaussianMixture: covariances must be of shape ({k}, {d}, {d}), {tuple(means.shape)}, ({k},) or (), "
