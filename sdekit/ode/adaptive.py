@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import IntegrationError, InvalidArgument, NonFiniteError, at_rows, number, whole
-from .base import Divisible, Field, ODEMethod, Stats, Tableau, Undivided, check_slope, check_start
+from ..errors import InvalidArgument, number, whole
+from .base import Field, ODEMethod, Stats, Tableau, check_start
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -49,76 +49,29 @@ class Adaptive(ODEMethod, ABC):
                 f"{type(self).__name__}: rtol and atol must be within reach of {x.dtype}, above "
                 f"{1e-3 * torch.finfo(x.dtype).eps:.0e}, got rtol={self.rtol:g}, atol={self.atol:g}"
             )
-        run = _Run(self, field, x, t, s)
-        for _ in range(self.max_steps):
-            if not run.step():
-                return run.finish()
-        raise at_rows(
-            IntegrationError,
-            f"{type(self).__name__}: max_steps={self.max_steps} steps were not enough between {t:g} and {s:g} "
-            f"for rows [@] at rtol={self.rtol:g}, atol={self.atol:g}",
-            run.index.tolist(),
-        )
+        return _Run(self, field, x, t, s).run(self.max_steps)
 
 
-class _Run:
-    """One integration: the rows still under way, and what has arrived."""
+class _Run(Rows):
+    """One integration by an embedded pair."""
 
     def __init__(self, method: Adaptive, field: Field, x: Tensor, t: float, s: float):
         self.method = method
-        self.field = field
-        self.divisible = isinstance(field, Divisible)
-        self.shape = x.shape
-        self.end = s
-        self.span = abs(s - t)
-        self.sign = 1.0 if s > t else -1.0
-        n = x.shape[0]
-        f64 = {"dtype": torch.float64, "device": x.device}
-        self.x = x.reshape(n, math.prod(x.shape[1:])).clone()
-        self.t = torch.full((n,), t, **f64)  # type: ignore[call-overload]
-        self.index = torch.arange(n, device=x.device)
-        self.total = torch.zeros_like(self.x)
-        self.result = self.x.clone()
-        self.error = torch.zeros_like(self.x)
-        self.nfe = torch.zeros(n, dtype=torch.int64, device=x.device)
-        self.ratio = torch.ones(n, **f64)  # type: ignore[call-overload]
-        if x.numel() and self.span:
-            self.slope = self._slope(self.x, self.t)
-            self._check_start()
-            self.h = self._first_step()
-        else:
-            self.index = self.index[:0]
-
-    def _slope(self, x: Tensor, t: Tensor) -> Tensor:
-        self.nfe[self.index] += 1
-        if self.divisible or len(self.index) == len(self.result):
-            return self._asked(x.reshape(len(x), *self.shape[1:]), t).reshape(x.shape).to(x.dtype)
-        # a field that cannot be asked for some rows sees them all, those that have arrived where they stopped
-        everyone = self.result.index_copy(0, self.index, x)
-        times = torch.full_like(self.nfe, self.end, dtype=torch.float64).index_copy(0, self.index, t)
-        return self._asked(everyone.reshape(self.shape), times).reshape(everyone.shape)[self.index].to(x.dtype)
-
-    def _asked(self, x: Tensor, t: Tensor) -> Tensor:
-        return check_slope(type(self.method).__name__, self.field(x, t), x)
+        settings = f"rtol={method.rtol:g}, atol={method.atol:g}"
+        super().__init__(type(method).__name__, settings, field, x, t, s)
 
     def _tolerance(self, x: Tensor, other: Tensor) -> Tensor:
         return self.method.atol + self.method.rtol * torch.maximum(x.abs(), other.abs())
 
-    def _check_start(self) -> None:
-        bad = ~torch.isfinite(self.slope).all(1)
-        if bool(bad.any()):
-            message = f"{type(self.method).__name__}: the field must be finite, got NaN or infinity at rows [@]"
-            raise at_rows(NonFiniteError, message, bad.nonzero()[:, 0].tolist())
-
     @torch.no_grad()
-    def _first_step(self) -> Tensor:
+    def first_step(self) -> Tensor:
         """Hairer, Norsett & Wanner 1993, section II.4, row by row."""
         tolerance = self._tolerance(self.x, self.x)
         size = (self.x / tolerance).abs().amax(1).double()
         slope = (self.slope / tolerance).abs().amax(1).double()
         small = (size < 1e-5) | (slope < 1e-5)
         h0 = torch.where(small, 1e-6 * self.span, 0.01 * size / slope).clamp(max=self.span)
-        ahead = self._slope(self.x + self._times(h0, self.slope), self.t + self.sign * h0)
+        ahead = self.asked(self.x + self._times(h0, self.slope), self.t + self.sign * h0)
         bend = ((ahead - self.slope) / tolerance).abs().amax(1).double() / h0
         steep = torch.maximum(slope, torch.nan_to_num(bend, nan=torch.inf))
         h1 = torch.where(steep <= 1e-15, 1e-6 * self.span, (0.01 / steep) ** (1 / self.method.order))
@@ -132,31 +85,22 @@ class _Run:
         if not len(self.index):
             return False
         c, a, _, _ = self.method.tableau
-        left = (self.end - self.t).abs()
-        last = self.h >= left * (1 - 1e-12)
-        h = torch.where(last, left, self.h)
+        h, last, end = self.ahead()
         stages = [self.slope]
         for node, row in zip(c[1:], a[1:], strict=True):
-            stages.append(self._slope(self._combine(self.x, h, row, stages), self.t + self.sign * node * h))
+            stages.append(self.asked(self._combine(self.x, h, row, stages), self.t + self.sign * node * h))
         # first same as last: the final stage stands at the step's own result
         x = self._combine(self.x, h, a[-1], stages[:-1])
         local, ratio = self._estimate(h, x, stages)
         ratio = torch.where(torch.isfinite(stages[-1]).all(1), torch.nan_to_num(ratio, nan=torch.inf), torch.inf)
         taken = ratio <= 1.0
         k = self.method.order
-        grown = 0.9 * self._power(ratio, -0.7 / k) * self._power(self.ratio, 0.4 / k)
-        shrunk = 0.9 * self._power(ratio, -1 / k)
+        grown = 0.9 * self.power(ratio, -0.7 / k) * self.power(self.ratio, 0.4 / k)
+        shrunk = 0.9 * self.power(ratio, -1 / k)
         factor = torch.where(taken, grown, shrunk).clamp(0.2, 10.0)
-        keep = taken[:, None]
-        self.total = torch.where(keep, self.total + local.abs(), self.total)
-        self.x = torch.where(keep, x, self.x)
-        self.slope = torch.where(keep, stages[-1], self.slope)
         self.ratio = torch.where(taken, ratio.clamp(min=1e-4), self.ratio)
-        self.t = torch.where(
-            taken, torch.where(last, torch.full_like(self.t, self.end), self.t + self.sign * h), self.t
-        )
         self.h = h * factor
-        self._arrive(taken & last)
+        self.settle(taken, last, end, x, stages[-1], self.total + local.abs())
         return bool(len(self.index))
 
     @torch.no_grad()  # a gradient is that of the steps as they were taken
@@ -164,10 +108,6 @@ class _Run:
         """The local error of each coordinate, and its largest ratio to the tolerance, (rows,)."""
         local = self._combine(torch.zeros_like(x), h, self.method.tableau.e, stages)
         return local, (local.abs() / self._tolerance(self.x, x)).amax(1).double()
-
-    def _power(self, base: Tensor, exponent: float) -> Tensor:
-        # each row where it stands in the whole batch: a power's last bit depends on the place in the vector
-        return (torch.ones_like(self.nfe, dtype=base.dtype).index_copy(0, self.index, base) ** exponent)[self.index]
 
     @staticmethod
     def _weighted(row: tuple[float, ...], stages: list[Tensor]) -> Tensor:
@@ -179,32 +119,6 @@ class _Run:
 
     def _combine(self, x: Tensor, h: Tensor, row: tuple[float, ...], stages: list[Tensor]) -> Tensor:
         return x + self._times(h, self._weighted(row, stages))
-
-    def _arrive(self, done: Tensor) -> None:
-        tiny = ~done & (self.h < 1e-14 * torch.maximum(self.t.abs(), torch.full_like(self.t, self.span)))
-        flags = torch.stack([done.any(), tiny.any()]).tolist()
-        if flags[1]:
-            raise at_rows(
-                IntegrationError,
-                f"{type(self.method).__name__}: the step underflowed at rows [@], "
-                f"t={float(self.t[tiny][0]):g}: the field is not finite there, or the tolerance is out of reach of "
-                f"{self.x.dtype} (rtol={self.method.rtol:g}, atol={self.method.atol:g})",
-                self.index[tiny].tolist(),
-            )
-        if not flags[0]:
-            return
-        self.result[self.index[done]] = self.x[done]
-        self.error[self.index[done]] = self.total[done]
-        keep = (~done).nonzero()[:, 0]
-        if isinstance(self.field, Divisible):
-            self.field = self.field.rows(keep)
-        elif isinstance(self.field, Undivided):
-            self.field = self.field.on_behalf(keep)
-        for name in ("x", "t", "h", "slope", "ratio", "total", "index"):
-            setattr(self, name, getattr(self, name)[keep])
-
-    def finish(self) -> tuple[Tensor, Stats]:
-        return self.result.reshape(self.shape), Stats(self.nfe, self.error.reshape(self.shape))
 
 
 @dataclass(frozen=True)
