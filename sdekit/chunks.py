@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -71,7 +71,7 @@ class _Spread:
         self.held = held
 
     def __call__(self, x: Tensor, t: Any, s: Any, stream: Stream = "path") -> Tensor:
-        return self._spread(self.source(x[self.slots.to(x.device)], t, s, stream))
+        return self._spread(self.source(x[self.slots.to(x.device)], self._of_rows(t), self._of_rows(s), stream))
 
     def normal(
         self, shape: Sequence[int], *, stream: Stream, dtype: torch.dtype | None = None, device: Device = None
@@ -85,8 +85,25 @@ class _Spread:
     def rademacher(self, like: Tensor, *, stream: Stream) -> Tensor:
         return self._spread(self.source.rademacher(like[self.slots.to(like.device)], stream=stream))
 
+    def _of_rows(self, level: Any) -> Any:
+        """The level of the rows, of one that has a time for each slot."""
+        if not isinstance(level.t, Tensor) or not level.t.ndim:
+            return level
+        slots = self.slots.to(level.t.device)
+        return _Times(level.t[slots], level.clock[slots])
+
+    def path(self) -> NoiseSource:
+        return _Spread(self.source.path(), self.slots, self.held)
+
     def _spread(self, drawn: Tensor) -> Tensor:
         return drawn[self.held.to(drawn.device)]
+
+
+class _Times(NamedTuple):
+    """What a source reads of a level."""
+
+    t: Tensor
+    clock: Tensor
 
 
 class Chunks:

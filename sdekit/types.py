@@ -155,3 +155,6 @@ class NoiseSource(Protocol):
 
     def rademacher(self, like: Tensor, *, stream: Stream) -> Tensor:
         """Independent signs, +1 or -1, of the shape, dtype and device of a tensor."""
+
+    def path(self) -> NoiseSource:
+        """A source of the same rows whose draws are increments of one Brownian path each, as BrownianPath's are."""

@@ -41,6 +41,9 @@ class Recorded:
     def __call__(self, x, t, s, stream="path"):
         return self.draws.pop(0).to(x)
 
+    def path(self):
+        return sk.BrownianPath(0)
+
 
 class Silent:
     """A source that must not be asked."""

@@ -122,6 +122,7 @@ DEFAULTS = {
         "few_steps": True,
     },
     sk.solvers.SEEDS: {"stages": 2, "eta": 1.0},
+    sk.solvers.AdaptiveSDE: {"tol": 0.02, "max_steps": 100_000},
     sk.solvers.Churn: {"churn": 0.1, "churn_min": 0.0, "churn_max": math.inf, "churn_noise": 1.0},
     sk.solvers.Restart: {"intervals": ((0.06, 0.3, 2, 2),)},
     **{method: {"steps": 1} for method in (sk.ode.Euler, sk.ode.Heun, sk.ode.RK4)},

@@ -30,6 +30,7 @@ from sdekit.certification.subject import subject
 from sdekit.solvers import (
     DDIM,
     SEEDS,
+    AdaptiveSDE,
     Ancestral,
     AnnealedLangevin,
     Churn,
@@ -238,7 +239,7 @@ def waves(x):
 def propagated(solver):
     """Whether a solver's law can be carried step by step: it remembers nothing, and each step draws once or twice."""
     inner = getattr(solver, "solver", solver)
-    return not isinstance(inner, LinearMultistep) and not isinstance(solver, Restart) and solver != SEEDS(3)
+    return not isinstance(inner, AdaptiveSDE | LinearMultistep | Restart) and solver != SEEDS(3)
 
 
 @pytest.mark.statistical
@@ -351,7 +352,7 @@ def test_a_time_per_row_gives_each_row_its_own_step(sde, solver):
     x = sde.prior.sample((3, 2), sk.Noise(0), dtype=F64)
     z = [sk.Noise(k).normal((3, 2), stream="z", dtype=F64) for k in range(5)]
     start, level = State(x, sde.level(t, x)), sde.level(s, x)
-    if isinstance(solver, ProbabilityFlow | Restart):
+    if isinstance(solver, AdaptiveSDE | ProbabilityFlow | Restart):
         with pytest.raises(sk.errors.UnsupportedCombination, match="needs one time for the whole batch"):
             solver.step(model, start, level, Silent())
         return

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from .. import grids
 from ..models.wrappers import Counted
-from ..noise import KeyedNoise, Noise
+from ..noise import BrownianPath, KeyedNoise, Noise
 from ..sdes import GaussianSDE, TableSDE
+from ..solvers.adaptive_sde import AdaptiveSDE, Clock
 from . import exact, law, references
 from .certificate import Check
 from .problems import AXES, F64, MEANS, VARIANCES, Gaussians, Impulses, Listed, PathImpulses, mixture_2d
@@ -294,9 +295,13 @@ def last_step(case: Case) -> Iterator[Check]:
 
 
 def tolerance(case: Case) -> Iterator[Check]:
-    """The error of an adaptive method beside its tolerance: the largest of 48 points on the flow of eight Gaussians."""
+    """The error of an adaptive method beside its tolerance: the largest of 48 points on the flow of eight Gaussians, or
+    the root mean square distance from what the path itself makes of 16 starts."""
     subject, sde = case.subject, case.sde
     if not subject.adaptive:
+        return
+    if isinstance(subject.solver, AdaptiveSDE):
+        yield _on_a_path(subject, sde, subject.solver.tol)
         return
     times = grids.log_snr(sde, 1)
     (m0, v0), (m1, v1) = (law_at(level) for level in sde.levels(times))
@@ -310,6 +315,29 @@ def tolerance(case: Case) -> Iterator[Check]:
         return
     bound = 100 * float(rtol)
     yield Check("flow error", error <= bound, error, f"<= {bound:g}", f"rtol = {rtol:g}")
+
+
+def _on_a_path(subject: Subject, sde: GaussianSDE, tol: float) -> Check:
+    """With y = x / alpha, n = sigma / alpha, and m and v of an axis, w = (y - m) / (v + n^2) has no drift:
+    dw = ((n^2 + std^2) / (n^2 + v)) dB(k), with k = 1 / (n^2 + std^2) and B the path."""
+    times = grids.log_snr(sde, 1)
+    first, last = sde.levels(times)
+    std = sde.centre[1]
+    turns = [math.atan(float(level.sigma / level.alpha) / std) for level in (first, last)]
+    squares = (std * torch.linspace(turns[0], turns[1], 1601, dtype=F64).tan()) ** 2
+    clocks = 1.0 / (squares + std**2)
+    z = Noise(3).normal((16, len(MEANS)), stream="start", dtype=F64)
+    mean, variance = law_at(first)
+    x = mean + variance.sqrt() * z
+    w = (x / first.alpha - MEANS) / (VARIANCES + squares[0])
+    path = BrownianPath(5)
+    for a, middle, b in zip(clocks[:-2:2], squares[1::2], clocks[2::2], strict=True):
+        drawn = path(x, Clock(b[None]), Clock(a[None])) @ AXES
+        w = w + (middle + std**2) / (middle + VARIANCES) * torch.sqrt(b - a) * drawn
+    exact = last.alpha * (MEANS + w * (VARIANCES + squares[-1]))
+    end = subject.run(Gaussians(sde), x @ AXES.mT, times, path) @ AXES
+    error = float((end - exact).square().mean().sqrt())
+    return Check("path error", error <= 3 * tol, error, f"<= {3 * tol:g}", f"tol = {tol:g}")
 
 
 def evaluations(case: Case) -> Iterator[Check]:

@@ -121,6 +121,10 @@ class Probe(NoiseSource, ABC):
         """Raises UnsupportedCombination."""
         raise UnsupportedCombination("certify: solver must draw normal numbers alone, got one that asks for signs")
 
+    def path(self) -> NoiseSource:
+        """Raises UnsupportedCombination."""
+        raise UnsupportedCombination("certify: solver must draw normal numbers alone, got one that asks for a path")
+
 
 class Impulses(Probe):
     """Draws that are 0, but for the k-th of n in row 4 + k, which is 1 along every axis, and of row 4 + n + k, where

@@ -101,9 +101,9 @@ def check(
 
 
 def _draws(sampler: Subject, sde: GaussianSDE) -> int:
-    """The draws of one step from the middle of the process."""
-    if sampler.stochastic is False:
-        return 0
+    """The draws of one step from the middle of the process; one stands for those of an adaptive method."""
+    if sampler.stochastic is False or sampler.adaptive:
+        return int(bool(sampler.stochastic))
     noise = Impulses(exact.UNIT, 0)
     sampler.run(Gaussians(sde), torch.zeros(2, len(exact.UNIT), dtype=F64), log_snr(sde, 4)[1:3], noise)
     return noise.count

@@ -13,6 +13,7 @@ from ..errors import MOST, real, whole
 from ..types import Device, Stream
 from .checks import Seed, check_normal, fold
 from .counter import MASK
+from .path import BrownianPath
 
 
 class Noise:
@@ -56,6 +57,10 @@ class Noise:
         like = real("Noise", "like", like)
         bits = torch.randint(0, 2, like.shape, generator=self._generator(like.device), device=like.device)
         return (2 * bits - 1).to(like.dtype)
+
+    def path(self) -> BrownianPath:
+        """One Brownian path a row, of a seed drawn afresh at every call."""
+        return BrownianPath(int(torch.randint(2**62, (), generator=self._generator(torch.device("cpu")))))
 
     def __repr__(self) -> str:
         return f"Noise(seed={self.seed})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from ..errors import MOST, InvalidArgument, real, whole
 from ..types import Device, Stream
 from .checks import Seed, check_ids, check_normal, fold
 from .counter import MASK, Word, bits, inverse_normal_cdf, open_uniform, philox
+
+if TYPE_CHECKING:
+    from .path import BrownianPath
 
 _Draw = tuple[Word, Word]
 
@@ -90,6 +93,12 @@ class KeyedNoise:
         name = int.from_bytes(hashlib.blake2b(repr(stream).encode(), digest_size=8).digest(), "little")
         w = philox((*bits(t), *bits(s)), (name & MASK, name >> 32))
         return w[0], w[1]
+
+    def path(self) -> BrownianPath:
+        """One Brownian path a row, of the same seed and ids: the same at every call."""
+        from .path import BrownianPath
+
+        return BrownianPath(self.seed, self.ids)
 
     def __repr__(self) -> str:
         return f"KeyedNoise(seed={self.seed}{'' if self.ids is None else f', ids={len(self.ids)} rows'})"

@@ -145,6 +145,10 @@ class BrownianPath:
             sums.append(total)
         return _joined(sums, rows, width), _joined(firsts, rows, width)
 
+    def path(self) -> BrownianPath:
+        """The source itself."""
+        return self
+
     def __repr__(self) -> str:
         return f"BrownianPath(seed={self.seed}{'' if self.ids is None else f', ids={len(self.ids)} rows'})"
 

@@ -89,10 +89,14 @@ class Rows(ABC):
         whole = function(everyone.reshape(self.shape), *(ends.index_copy(0, self.index, t) for t in times))
         return whole.reshape(everyone.shape)[self.index].to(x.dtype)
 
+    def each(self, function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+        """A function of a number of each row."""
+        # each row where it stands in the whole batch: a result's last bit depends on the place in the vector
+        return function(torch.ones_like(self.nfe, dtype=values.dtype).index_copy(0, self.index, values))[self.index]
+
     def power(self, base: Tensor, exponent: float) -> Tensor:
         """A power of a number of each row."""
-        # each row where it stands in the whole batch: a power's last bit depends on the place in the vector
-        return (torch.ones_like(self.nfe, dtype=base.dtype).index_copy(0, self.index, base) ** exponent)[self.index]
+        return self.each(lambda v: v**exponent, base)
 
     def ahead(self) -> tuple[Tensor, Tensor, Tensor]:
         """The trial's size, whether it is a row's last step, and where it ends, (rows,) each."""

@@ -1,6 +1,7 @@
 """Solvers: each is one step over an interval, ``step(model, state, s, noise) -> state``."""
 
 from .adams import Adams
+from .adaptive_sde import AdaptiveSDE
 from .ancestral import Ancestral
 from .ancestral_step import AncestralStep
 from .annealed_langevin import AnnealedLangevin
@@ -33,6 +34,7 @@ __all__ = [
     "PLMS",
     "SEEDS",
     "Adams",
+    "AdaptiveSDE",
     "Ancestral",
     "AncestralStep",
     "AnnealedLangevin",
