@@ -147,16 +147,18 @@ def test_disjoint_increments_are_independent(first, second, seed):
     correlation(a, 0.2 * a + math.sqrt(1 - 0.2**2) * b, of=2).fails()
 
 
+CLOCKS = [0.11, 0.25, 0.3, 0.5, 0.77, 1.0, 1.01, 1.5, 1.875, 2.0, 2.6, 3.9]
+
+
 @pytest.mark.statistical
 def test_the_covariance_of_a_path_is_the_earlier_time(seed):
     """E W(a) W(b) = min(a, b), at 12 clocks over five octaves: what is left of W(b) without W(a), W(b) - W(a), has the
     variance b - a and no correlation with W(a), on 2000 paths, to 0.35 and 0.25."""
-    clocks = [0.11, 0.25, 0.3, 0.5, 0.77, 1.0, 1.01, 1.5, 1.875, 2.0, 2.6, 3.9]
     noise = sk.BrownianPath((seed, 10))
-    w = {c: increment(noise, 0.0, c, 500, 4) for c in clocks}
-    pairs = list(combinations(clocks, 2))
-    of = len(clocks) + 2 * len(pairs)
-    for c in clocks:
+    w = {c: increment(noise, 0.0, c, 500, 4) for c in CLOCKS}
+    pairs = list(combinations(CLOCKS, 2))
+    of = len(CLOCKS) + 2 * len(pairs)
+    for c in CLOCKS:
         variance(w[c], c, of=of).holds(detects=0.35)
     for a, b in pairs:
         variance(w[b] - w[a], b - a, of=of).holds(detects=0.35)
