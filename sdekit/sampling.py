@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from . import errors
+from . import errors, graphs
 from .choice import for_budget, for_tolerance
 from .chunks import CHUNK, Chunk, Chunks, Keyed, check_ids_used, keyed
 from .errors import InvalidArgument
@@ -125,6 +125,7 @@ def sample(
     dtype: torch.dtype | None = ...,
     device: Device = ...,
     progress: bool = ...,
+    cuda_graph: bool = ...,
     full: Literal[True],
 ) -> Samples: ...
 @overload
@@ -146,6 +147,7 @@ def sample(
     dtype: torch.dtype | None = ...,
     device: Device = ...,
     progress: bool = ...,
+    cuda_graph: bool = ...,
     full: Literal[False] = ...,
 ) -> Tensor: ...
 def sample(
@@ -166,6 +168,7 @@ def sample(
     dtype: torch.dtype | None = None,
     device: Device = None,
     progress: bool = False,
+    cuda_graph: bool = False,
     full: bool = False,
 ) -> Tensor | Samples:
     """Samples from a model: noise at t_max, taken by a solver to the data.
@@ -186,6 +189,8 @@ def sample(
     with ``ids`` (0, 1, ... unless given), or a keyed ``noise`` with ids of its own, and chunks of fixed shape: a row is
     the same bits alone, and in any split.
     ``dtype``, ``device``: of the samples; the model's own unless given. ``progress``: a bar over the steps.
+    ``cuda_graph=True``, on a CUDA device: the whole loop is one CUDA graph, captured by a first call and replayed by
+    every call that differs from it in x_T and noise alone; the samples are the same. For a fixed grid, not in chunks.
     ``full=True`` returns a :class:`Samples`. Runs in evaluation mode without gradients, and leaves the model as it was.
 
     Raises named errors at the door, before the first network call; NonFiniteError, naming the rows, where samples are
@@ -209,7 +214,12 @@ def sample(
     check_solver("sample", solver).check(model)
     if grid is None:
         grid = "log_snr"
-    for name, value in (("per_sample", per_sample), ("progress", progress), ("full", full)):
+    for name, value in (
+        ("per_sample", per_sample),
+        ("progress", progress),
+        ("cuda_graph", cuda_graph),
+        ("full", full),
+    ):
         errors.flag("sample", name, value)
     if steps is None and (isinstance(grid, str) or callable(grid)):
         steps = 1 + denoise if solver.adaptive else 50
@@ -217,6 +227,8 @@ def sample(
         grid = "uniform"
     run = levels(model.sde, grid, steps, denoise=denoise)
     place = _check_device(model, device, x_T)
+    if cuda_graph:
+        graphs.check("sample", solver, place, per_sample)
     if per_sample and noise is not None:
         keyed("sample", noise)
     check_ids_used("sample", ids, noise, per_sample)
@@ -241,7 +253,7 @@ def sample(
             result = _chunked(model, solver, run, keyed("sample", noise), shape, prior, x_T, dtype, place, progress)
         else:
             x = prior.sample(shape, noise, dtype=dtype, device=place) if x_T is None else x_T
-            result = _run(model, solver, x, run, noise, progress)
+            result = (_graphed if cuda_graph else _run)(model, solver, x, run, noise, progress)
     errors.finite_rows("sample", "the samples", result.x)
     return result if full else result.x
 
@@ -259,6 +271,16 @@ def _run(
     for state in states:  # noqa: B007
         pass
     return Samples(state.x, counted.nfe, solver.error(state))
+
+
+def _graphed(
+    model: ScoreModel, solver: Solver, x: Tensor, run: Sequence[Level], noise: NoiseSource, progress: bool
+) -> Samples:
+    def loop(model: ScoreModel, x: Tensor, noise: NoiseSource) -> tuple[Tensor, int | Tensor]:
+        result = _run(model, solver, x, run, noise, progress=False)
+        return result.x, result.nfe
+
+    return Samples(*graphs.run(model, solver, run, x, noise, loop))
 
 
 def _chunked(

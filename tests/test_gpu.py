@@ -30,6 +30,25 @@ def test_a_fixed_grid_loop_never_synchronises(solver, device):
     assert bool(torch.isfinite(x).all())
 
 
+@pytest.mark.parametrize("source", [sk.Noise, sk.KeyedNoise])
+@pytest.mark.parametrize("solver", fixed_grid_solvers())
+def test_a_graph_gives_the_samples_of_the_loop(solver, source, device):
+    """The whole loop captured once and replayed from other starts and draws, with a network and labels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = networks.MLP((2,))
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    model = sk.ddpm(network).to(device)
+    for seed in (1, 2):
+        x_T = sk.Noise(seed).normal((8, 2), stream="start", device=device)
+        how = {"x_T": x_T, "solver": solver, "steps": 5, "full": True}
+        plain = sk.sample(model, noise=source(seed), **how)
+        graph = sk.sample(model, noise=source(seed), cuda_graph=True, **how)
+        torch.testing.assert_close(graph.x, plain.x, rtol=1e-4, atol=1e-4)
+        assert graph.nfe == plain.nfe
+
+
 @pytest.mark.parametrize("solver", solvers())
 def test_the_gpu_follows_the_cpu(solver, device):
     """The same keyed noise in float64: the same samples to 1e-9."""

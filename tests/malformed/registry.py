@@ -1423,9 +1423,11 @@ TOP = [
             "dtype": v.dtype(optional=True),
             "device": v.device(),
             "progress": v.flag(),
+            "cuda_graph": v.flag(),
             "full": v.flag(),
         },
         together={
+            "a graph on the host": ({"cuda_graph": True}, "cuda_graph"),
             "no shape": ({"shape": None}, "shape"),
             "another shape than the start's": ({"x_T": torch.zeros(4, 2)}, "shape"),
             **WRONG_IDS,
