@@ -106,6 +106,20 @@ def test_the_rule_is_at_least_twice_as_accurate_as_second_order_on_log_snr(sde, 
     assert error(nfe=n) < error(nfe=n // 2)
 
 
+@pytest.mark.parametrize("sde", [sk.VPSDE(), sk.SubVPSDE(), sk.VESDE(), sk.EDMSDE(), sk.FlowSDE(), sk.CosineSDE()])
+def test_the_error_of_a_budget_has_no_floor(sde):
+    """On a Gaussian, whose flow to the data is m + sqrt(v / (alpha^2 v + sigma^2)) (x - alpha m): below 1e-6 with 100
+    evaluations, below 1e-8 with 400."""
+    mean, variances = torch.tensor([0.4, -0.1], dtype=F64), torch.tensor([0.1, 1.5], dtype=F64)
+    model = sk.models.GaussianMixture(sde.with_prior(0.0, 1.0), [1.0], mean[None], torch.diag(variances)[None])
+    x = model.sde.prior.sample((64, 2), sk.Noise(3), dtype=F64)
+    alpha, sigma = (float(f(sde.t_max)) for f in (sde.alpha, sde.sigma))
+    exact = mean + torch.sqrt(variances / (alpha**2 * variances + sigma**2)) * (x - alpha * mean)
+    errors = [float((sk.sample(model, x_T=x, nfe=n) - exact).square().mean().sqrt()) for n in (100, 400)]
+    assert errors[0] < 1e-6
+    assert errors[1] < min(0.1 * errors[0], 1e-8)
+
+
 @pytest.mark.parametrize("tol", [1e-2, 1e-3, 1e-5])
 @pytest.mark.parametrize("d", [1, 2, 16])
 def test_a_tolerance_is_kept_and_not_wasted(tol, d):
