@@ -118,7 +118,7 @@ def measure(
             "value": found.value,
             "low": found.low,
             "high": found.high,
-            "floor": floor.mean + 2 * floor.std / math.sqrt(ROUNDS),
+            "floor": abs(floor.mean) + 2 * floor.std / math.sqrt(ROUNDS),
         }
 
 

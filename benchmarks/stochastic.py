@@ -5,7 +5,8 @@
 Figures: the energy distance to exact draws and, on Gaussian targets, the Wasserstein distance of the samples' moments
 to the law's own. Every setting, a sampler on a grid, is run once on 1,000 starts; the best of each library in each cell
 is then run anew on 3 times 2,000 others, and that is what counts: no library gains by the luck of having more settings.
-Intervals are 95 % bootstrap intervals over all three; "floor" is the mean of as many exact samples and two deviations.
+Intervals are 95 % bootstrap intervals over all three; "floor" is the mean of as many exact samples, which an estimate
+without bias may have below 0, by its size, and two deviations.
 All start from the same draws; each library draws its own noise on the way.
 """
 
@@ -196,7 +197,7 @@ def measure(target: Target, budgets: tuple[int, ...]) -> Iterator[Row]:
                     "value": found.value,
                     "low": found.low,
                     "high": found.high,
-                    "floor": floors[figure].mean + 2 * floors[figure].std / math.sqrt(ROUNDS),
+                    "floor": abs(floors[figure].mean) + 2 * floors[figure].std / math.sqrt(ROUNDS),
                     "settings": len(values),
                 }
 
@@ -248,7 +249,7 @@ def picture(rows: list[Row], path: Path) -> None:
         for r in chosen:
             curves.setdefault(r["library"], []).append((float(r["nfe"]), r["value"], r["low"], r["high"]))
         panels.append(sk.plots.Tradeoff(name, "network evaluations", curves, floor=chosen[0]["floor"]))
-    sk.plots.save(sk.plots.tradeoffs(panels, columns=min(4, len(panels))), path)
+    sk.plots.save(sk.plots.tradeoffs(panels, columns=min(3, len(panels))), path)
 
 
 def main() -> None:
