@@ -126,7 +126,7 @@ DEFAULTS = {
     sk.solvers.Churn: {"churn": 0.1, "churn_min": 0.0, "churn_max": math.inf, "churn_noise": 1.0},
     sk.solvers.Restart: {"intervals": ((0.06, 0.3, 2, 2),)},
     **{method: {"steps": 1} for method in (sk.ode.Euler, sk.ode.Heun, sk.ode.RK4)},
-    sk.ode.Dopri5: {"rtol": 1e-5, "atol": 1e-5, "max_steps": 100_000},
+    **{pair: {"rtol": 1e-5, "atol": 1e-5, "max_steps": 100_000} for pair in (sk.ode.Dopri5, sk.ode.Dopri8)},
     **{method: {"rtol": 1e-5, "atol": 1e-5} for method in (sk.ode.SciPy, sk.ode.TorchDiffEq)},
     sk.likelihood.Hutchinson: {"n": 4},
     sk.log_likelihood: {"seed": 0, "per_sample": False},

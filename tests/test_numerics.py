@@ -577,8 +577,8 @@ def test_the_flow_is_differentiable_through_the_ode_methods(method):
     the host in NumPy, and their result has no gradient.
     """
     sde = sk.VPSDE()
-    if isinstance(method, sk.ode.Dopri5):
-        method = sk.ode.Dopri5(rtol=1e-7, atol=1e-7)
+    if isinstance(method, sk.ode.Dopri5 | sk.ode.Dopri8):
+        method = type(method)(rtol=1e-7, atol=1e-7)
     if isinstance(method, sk.ode.TorchDiffEq):
         method = sk.ode.TorchDiffEq("rk4", options={"step_size": 0.05})
     x = X_T[:, ::4].clone().requires_grad_()

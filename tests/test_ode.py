@@ -38,7 +38,7 @@ def test_fixed_methods_have_their_order_in_both_directions(method, t, s):
     assert math.log2(errors[0] / errors[1]) == pytest.approx(method.order, abs=0.15)
 
 
-@pytest.mark.parametrize("method", [ode.Euler, ode.Heun, ode.RK4, ode.Dopri5])
+@pytest.mark.parametrize("method", [ode.Euler, ode.Heun, ode.RK4, ode.Dopri5, ode.Dopri8])
 def test_tableaux_are_consistent_and_of_their_order(method):
     """Sum a_ij = c_i and the order conditions sum b c^(k-1) = 1 / k; the error weights sum to zero."""
     c, a, b, e = method.tableau
@@ -57,15 +57,59 @@ def test_dormand_and_prince_s_weights_are_the_published_ones():
     np.testing.assert_allclose(embedded, published, atol=1e-15)
 
 
+def test_prince_and_dormand_s_numbers_are_those_of_another_library():
+    """torchdiffeq's, to the last bit; it has the same stages, and the slope at the step's end for a last one."""
+    from torchdiffeq._impl.dopri8 import _DOPRI8_TABLEAU as theirs
+
+    ours = ode.Dopri8.tableau
+    np.testing.assert_array_equal(ours.c[1:], theirs.alpha)
+    for row, other in zip(ours.a[1:], theirs.beta, strict=True):
+        np.testing.assert_array_equal(row, other)
+    np.testing.assert_array_equal(ours.b, theirs.c_sol)
+    np.testing.assert_array_equal(ours.e, theirs.c_error)
+
+
+@pytest.mark.parametrize(("method", "steps"), [(ode.Dopri5, (16, 32)), (ode.Dopri8, (4, 8))])
+def test_pairs_have_their_order_in_steps_of_one_size(method, steps):
+    """The tableau on the logistic equation, in NumPy: an error that falls by 2^order, and an estimate of the order
+    below."""
+    c, a, b, e = method.tableau
+    errors, estimates = [], []
+    for n in steps:
+        x, h, estimate = X.numpy().ravel(), 1.5 / n, 0.0
+        for i in range(n):
+            k = []
+            for node, row in zip(c, a, strict=True):
+                stage = x + h * sum((w * v for w, v in zip(row, k, strict=True)), np.zeros_like(x))
+                k.append(np.asarray(logistic(stage, (i + node) * h)))
+            x = x + h * (np.array(b) @ np.array(k))
+            estimate = max(estimate, np.abs(h * (np.array(e) @ np.array(k))).max())
+        errors.append(np.abs(x - logistic_at(X, 0.0, 1.5).numpy().ravel()).max())
+        estimates.append(estimate)
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(method.order, abs=0.6)
+    assert math.log2(estimates[0] / estimates[1]) == pytest.approx(method.order, abs=0.6)
+
+
 @pytest.mark.parametrize(("t", "s"), [(0.0, 1.5), (1.5, 0.0)])
 @pytest.mark.parametrize("tol", [1e-4, 1e-7, 1e-10])
-def test_dopri5_reaches_its_tolerance(tol, t, s):
+@pytest.mark.parametrize("method", [ode.Dopri5, ode.Dopri8])
+def test_pairs_reach_their_tolerance(method, tol, t, s):
     """The end error is within 10 tolerances, and the accumulated estimate is an upper bound of its size."""
-    x, stats = ode.Dopri5(rtol=tol, atol=tol).advance(logistic, X, t, s)
+    x, stats = method(rtol=tol, atol=tol).advance(logistic, X, t, s)
     wrong = (x - logistic_at(X, t, s)).abs()
     assert float(wrong.max()) <= 10 * tol
     assert bool((stats.error >= 0).all())
     assert stats.error.shape == X.shape
+
+
+def test_order_8_is_cheaper_where_the_tolerance_is_tight():
+    """And dearer where it is loose."""
+    costs = {
+        tol: [int(m(rtol=tol, atol=tol).advance(logistic, X, 0.0, 1.5)[1].nfe.max()) for m in (ode.Dopri5, ode.Dopri8)]
+        for tol in (1e-3, 1e-12)
+    }
+    assert costs[1e-3][0] < costs[1e-3][1]
+    assert costs[1e-12][1] < 0.5 * costs[1e-12][0]
 
 
 def test_dopri5_errors_fall_with_the_tolerance():

@@ -6,7 +6,8 @@ An instance integrates any field over an interval in either direction; it is at 
 
 from .adaptive import Dopri5
 from .base import Field, ODEMethod, Stats
+from .dopri8 import Dopri8
 from .fixed import RK4, Euler, Heun
 from .libraries import SciPy, TorchDiffEq
 
-__all__ = ["RK4", "Dopri5", "Euler", "Field", "Heun", "ODEMethod", "SciPy", "Stats", "TorchDiffEq"]
+__all__ = ["RK4", "Dopri5", "Dopri8", "Euler", "Field", "Heun", "ODEMethod", "SciPy", "Stats", "TorchDiffEq"]

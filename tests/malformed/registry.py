@@ -975,10 +975,10 @@ def advance(make):
 
 ODE = [
     *(Entry(kind, NONE, {"steps": v.whole(1)}) for kind in (o.Euler, o.Heun, o.RK4)),
-    Entry(o.Dopri5, NONE, {**TOL, "max_steps": v.whole(1)}),
+    *(Entry(method, NONE, {**TOL, "max_steps": v.whole(1)}) for method in (o.Dopri5, o.Dopri8)),
     Entry(o.SciPy, NONE, {"name": v.choice(), **TOL}, together={"below SciPy's floor": ({"rtol": 1e-15}, "rtol")}),
     Entry(o.TorchDiffEq, NONE, {"name": v.choice(), **TOL, "options": v.mapping()}),
-    *map(advance, (o.Euler, o.Heun, o.RK4, o.Dopri5, o.SciPy, o.TorchDiffEq)),
+    *map(advance, (o.Euler, o.Heun, o.RK4, o.Dopri5, o.Dopri8, o.SciPy, o.TorchDiffEq)),
 ]
 
 n = sk.noise
