@@ -407,6 +407,7 @@ def test_what_cannot_be_compared_is_refused_at_the_door(changed, kind, said):
 
 def test_samples_of_another_shape_than_the_models_are_refused():
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         network = sk.networks.MLP((2,), width=4, depth=1)
     for model in (sphere()[0], sk.edm(network)):
         with pytest.raises(

@@ -38,7 +38,7 @@ def _marginal(model: GaussianMixture, level: GaussianLevel) -> tuple[Tensor, Ten
 
 def quantiles(model: GaussianMixture, level: GaussianLevel, u: Tensor) -> Tensor:
     """F_t^-1(u) of the mixture, by bisection: the shape of u."""
-    weights, means, stds = _marginal(model, level)
+    weights, means, stds = (v[None] for v in _marginal(model, level))
     low = (means - 12 * stds).min().expand(u.shape)
     high = (means + 12 * stds).max().expand(u.shape)
     for _ in range(80):
@@ -126,6 +126,6 @@ def plane_error(x: Tensor, model: GaussianMixture, level: GaussianLevel) -> floa
         variances = torch.einsum("d,kde,e->k", along, covariances, along)
         means, stds = alpha * (model.means @ along), (alpha**2 * variances + sigma**2).sqrt()
         v = (x.double() @ along).sort().values
-        cdf = (model.weights * torch.special.ndtr((v[:, None] - means) / stds)).sum(-1)
+        cdf = (model.weights[None] * torch.special.ndtr((v[:, None] - means[None]) / stds[None])).sum(-1)
         worst = max(worst, float((cdf - ranks).abs().max()), float((cdf - ranks + 1 / n).abs().max()))
     return worst
