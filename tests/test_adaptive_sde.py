@@ -23,7 +23,7 @@ def ends(sde):
     return levels, [math.exp(-level.log_snr) for level in levels]
 
 
-def solution(sde, x, mean, variances, path, n=400):
+def solution(sde, x, mean, variances, path, n=250):
     """The strong solution of the reverse SDE on N(mean, diag(variances)): (y - mean) / (n^2 + s^2) = B_s, a Brownian
     motion in the clock 1 / (n^2 + s^2), which is the path's own with another spread; n sums of its increments."""
     (first, last), (c, end) = ends(sde)
@@ -45,14 +45,14 @@ def gaussian(sde, d):
     return model, mean, variances
 
 
-@pytest.mark.parametrize(("tol", "d"), [(0.1, 1), (0.1, 2), (0.1, 16), (0.02, 2)])
+@pytest.mark.parametrize(("tol", "d"), [(0.1, 1), (0.1, 16), (0.03, 2)])
 def test_a_tolerance_is_kept_on_the_path_and_not_wasted(tol, d):
     """Over six processes, root mean square distances from the path's own solution: at most 3 tol, and not below
     tol / 30 on average; the error that is told is within a factor of 10. On another path nothing is near."""
     ratios = []
     for sde in PROCESSES:
         model, mean, variances = gaussian(sde, d)
-        x = model.sde.prior.sample((32, d), sk.Noise(3), dtype=F64)
+        x = model.sde.prior.sample((16, d), sk.Noise(3), dtype=F64)
         how = {"x_T": x, "solver": AdaptiveSDE(tol), "denoise": False, "full": True}
         found = sk.sample(model, noise=sk.BrownianPath(4), **how)
         exact = solution(sde, x, mean, variances, sk.BrownianPath(4))
@@ -127,10 +127,10 @@ def test_two_intervals_are_one_run():
     """A grid with a level between goes on along the same path, and adds up its errors as squares."""
     model, _, _ = gaussian(sk.VPSDE(), 2)
     x = model.sde.prior.sample((8, 2), sk.Noise(3), dtype=F64)
-    how = {"x_T": x, "noise": sk.KeyedNoise(2), "denoise": False, "full": True, "solver": AdaptiveSDE(0.003)}
+    how = {"x_T": x, "noise": sk.KeyedNoise(2), "denoise": False, "full": True, "solver": AdaptiveSDE(0.01)}
     whole = sk.sample(model, steps=1, **how)
     parts = sk.sample(model, grid=[1.0, 0.4, 1e-4], **how)
-    torch.testing.assert_close(parts.x, whole.x, rtol=0, atol=0.01)
+    torch.testing.assert_close(parts.x, whole.x, rtol=0, atol=0.03)
     torch.testing.assert_close(parts.error, whole.error, rtol=0.2, atol=0)
 
 

@@ -324,7 +324,7 @@ def _on_a_path(subject: Subject, sde: GaussianSDE, tol: float) -> Check:
     first, last = sde.levels(times)
     std = sde.centre[1]
     turns = [math.atan(float(level.sigma / level.alpha) / std) for level in (first, last)]
-    squares = (std * torch.linspace(turns[0], turns[1], 1601, dtype=F64).tan()) ** 2
+    squares = (std * torch.linspace(turns[0], turns[1], 601, dtype=F64).tan()) ** 2
     clocks = 1.0 / (squares + std**2)
     z = Noise(3).normal((16, len(MEANS)), stream="start", dtype=F64)
     mean, variance = law_at(first)
