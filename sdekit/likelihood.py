@@ -132,9 +132,16 @@ class _FlowWithDensity:
         (row,) = torch.autograd.grad((v * z).sum(), x, retain_graph=True, materialize_grads=True)
         return (row.reshape(v.shape) * z).sum(1)
 
+    @property
+    def divisible(self) -> bool:
+        return self.flow.divisible
+
     def rows(self, index: Tensor) -> _FlowWithDensity:
         probes = None if self.probes is None else self.probes[index]
         return _FlowWithDensity(self.flow.model.rows(index), self.event, probes)
+
+    def on_behalf(self, index: Tensor) -> _FlowWithDensity:
+        return _FlowWithDensity(self.flow.model.on_behalf(index), self.event, self.probes)
 
 
 def log_likelihood(
@@ -220,8 +227,7 @@ def _density(
     k = 1 if probes is None else probes.shape[1]
     start = torch.cat([x.reshape(len(x), -1), x.new_zeros(len(x), k)], 1)
     flow = _FlowWithDensity(model, event, probes)
-    field = flow if model.divisible else flow.__call__
-    end, stats = method.advance(field, start, model.sde.t_min, model.sde.t_max)
+    end, stats = method.advance(flow, start, model.sde.t_min, model.sde.t_max)
     x_T, divergence = end[:, :n].reshape(x.shape), end[:, n:]
     log_prior, slope = _with_slope(density, x_T)
     log_prob = log_prior.to(x.dtype) + divergence.mean(1)
@@ -320,8 +326,7 @@ def _transport(
 
 
 def _advance(model: ScoreModel, method: ODEMethod, x: Tensor, t: float, s: float) -> Tensor:
-    flow = Flow(model)
-    return method.advance(flow if model.divisible else flow.__call__, x, t, s)[0]
+    return method.advance(Flow(model), x, t, s)[0]
 
 
 def _method(owner: str, method: ODEMethod | None, tol: str | float | None) -> ODEMethod:

@@ -129,15 +129,16 @@ def test_a_row_of_dopri5_does_not_depend_on_its_mates(divisible):
         """dx/dt = -k x, with a rate k a row."""
 
         def __init__(self, k):
-            self.k = k
+            self.k, self.divisible = k, divisible
 
         def __call__(self, x, t):
             return -self.k[:, None] * x
 
-        if divisible:
+        def rows(self, index):
+            return Stiffness(self.k[index])
 
-            def rows(self, index):
-                return Stiffness(self.k[index])
+        def on_behalf(self, index):
+            return self
 
     k = torch.tensor([1.0, 300.0, 3.0, 0.0], dtype=F64)
     x = torch.tensor([[1.0, 2.0], [1e6, 1e6], [0.5, -1.0], [2.0, 1.0]], dtype=F64)

@@ -19,18 +19,18 @@ class Field(Protocol):
 
 
 @runtime_checkable
-class Divisible(Field, Protocol):
-    """A field that can be asked for some rows of the batch: adaptive methods then drop the rows that have arrived."""
+class Batched(Field, Protocol):
+    """A field that knows its rows, as a ``ScoreModel`` does: adaptive methods drop the rows that have arrived where it
+    is ``divisible``; else it is asked for the whole batch, and told for which rows: it may count what they cost."""
 
-    def rows(self, index: Tensor) -> Divisible:
+    @property
+    def divisible(self) -> bool:
+        """Whether it may be asked for some rows of the batch alone."""
+
+    def rows(self, index: Tensor) -> Batched:
         """The field of the rows at the (n,) indices."""
 
-
-@runtime_checkable
-class Undivided(Field, Protocol):
-    """A field that is asked for the whole batch or for none, and told for which rows: it may count what they cost."""
-
-    def on_behalf(self, index: Tensor) -> Undivided:
+    def on_behalf(self, index: Tensor) -> Batched:
         """The field, still of the whole batch, asked for the rows at the (n,) indices of those it was asked for."""
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import IntegrationError, NonFiniteError, at_rows
 from ..types import Time
-from .base import Divisible, Field, Stats, Undivided, check_slope
+from .base import Batched, Field, Stats, check_slope
 
 
 class Rows(ABC):
@@ -25,7 +25,7 @@ class Rows(ABC):
         self.owner = owner
         self.settings = settings
         self.field = field
-        self.divisible = isinstance(field, Divisible)
+        self.divisible = isinstance(field, Batched) and field.divisible
         self.shape = x.shape
         self.start = t
         self.end = s
@@ -135,9 +135,7 @@ class Rows(ABC):
         self.result[self.index[done]] = self.x[done]
         self.error[self.index[done]] = self.total[done]
         keep = (~done).nonzero()[:, 0]
-        if isinstance(self.field, Divisible):
-            self.field = self.field.rows(keep)
-        elif isinstance(self.field, Undivided):
-            self.field = self.field.on_behalf(keep)
+        if isinstance(self.field, Batched):
+            self.field = self.field.rows(keep) if self.divisible else self.field.on_behalf(keep)
         for name in ("x", "t", "h", "slope", "ratio", "total", "index"):
             setattr(self, name, getattr(self, name)[keep])

@@ -14,8 +14,8 @@ from ..models.base import GaussianPrediction, ScoreModel
 from ..ode.rows import Rows
 from ..sdes.base import Level
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
-from ..types import NoiseSource, Scalar, Time, align, exp, lincomb, scale
-from .base import GaussianSolver, State, level_where
+from ..types import NoiseSource, Scalar, Time, align, exp, lincomb, scale, sqrt
+from .base import GaussianSolver, State, check_one_time, level_where
 from .multistep import check_angle, position, shifted
 
 LARGEST = 0.3
@@ -86,15 +86,14 @@ class AdaptiveSDE(GaussianSolver):
         x, t, spent = state
         if s.clean:
             return State(model(x, t).x0, s, spent)
-        if isinstance(t.t, Tensor) or isinstance(s.t, Tensor):
-            raise UnsupportedCombination(f"{self}: needs one time for the whole batch, got a time per row")
+        check_one_time(self, t, s)
         if not hasattr(noise, "path"):
             raise UnsupportedCombination(
                 f"{self}: needs a source with a path, such as Noise(0), KeyedNoise(0) or BrownianPath(0), got {noise!r}"
             )
         assert isinstance(t, GaussianLevel)
         assert isinstance(s, GaussianLevel)
-        field = (Pull if model.divisible else UndividedPull)(model, noise.path())
+        field = Pull(model, noise.path())
         u, v = (float(position("angle", level, field.std)) for level in (t, s))
         w, stats = _Run(self, field, field.enter(x, t), u, v).run(self.max_steps)
         assert stats.error is not None
@@ -150,21 +149,20 @@ class Pull:
     def increment(self, w: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """B(k_v) - B(k_u)."""
         before, after = (torch.cos(angle).square() / self.std**2 for angle in (u, v))
-        return scale(align(torch.sqrt(after - before), w), self.path(w, Clock(after), Clock(before)))
+        return scale(align(sqrt(after - before), w), self.path(w, Clock(after), Clock(before)))
+
+    @property
+    def divisible(self) -> bool:
+        """Whether the model is."""
+        return self.model.divisible
 
     def rows(self, index: Tensor) -> Pull:
         """The drift and the path of some rows of the batch."""
         return Pull(self.model.rows(index), self.path.rows(index))  # type: ignore[attr-defined]
 
-
-class UndividedPull(Pull):
-    """The drift of a model that may not be asked for some rows of its batch alone."""
-
-    rows = None  # type: ignore[assignment]
-
-    def on_behalf(self, index: Tensor) -> UndividedPull:
-        """The drift of the whole batch, asked for some rows."""
-        return UndividedPull(self.model.on_behalf(index), self.path)
+    def on_behalf(self, index: Tensor) -> Pull:
+        """The drift and the path of the whole batch, asked for some rows."""
+        return Pull(self.model.on_behalf(index), self.path)
 
 
 class _Run(Rows):
@@ -198,8 +196,8 @@ class _Run(Rows):
         slope = self.asked(euler, end)
         correction = 0.5 * step * (slope - self.slope)
         local = correction.abs() * self.unit
-        end_x = euler + correction
-        far = (end_x.abs() * (self.field.std / FAR)).clamp(min=1.0)
+        w = euler + correction
+        far = (w.abs() * (self.field.std / FAR)).clamp(min=1.0)
         ratio = (local / far).amax(1).double() / (self.tol * torch.sqrt(h / (0.5 * math.pi)))
         ratio = torch.where(torch.isfinite(slope).all(1), torch.nan_to_num(ratio, nan=torch.inf), torch.inf)
         taken = ratio <= 1.0
@@ -208,5 +206,5 @@ class _Run(Rows):
         factor = torch.where(taken, grown, 0.9 / kept).clamp(0.2, 3.0)
         self.ratio = torch.where(taken, kept, self.ratio)
         self.h = self._rung(h * factor)
-        self.settle(taken, last, end, end_x, slope, torch.hypot(self.total, local))
+        self.settle(taken, last, end, w, slope, torch.hypot(self.total, local))
         return bool(len(self.index))

@@ -100,6 +100,12 @@ def level_where(sde: GaussianSDE, log_snr: Scalar, x: Tensor) -> GaussianLevel:
     return GaussianLevel(sde, there.t, there.alpha, sigma, log_snr, lambda: (there.f, there.g2))
 
 
+def check_one_time(solver: Solver, *levels: Level) -> None:
+    """Raises UnsupportedCombination for levels of a time per row."""
+    if any(isinstance(level.t, Tensor) for level in levels):
+        raise UnsupportedCombination(f"{solver}: needs one time for the whole batch, got a time per row")
+
+
 def check_solver(owner: str, value: object, name: str = "solver") -> Solver:
     """The value where it is a solver, else a named error."""
     if not isinstance(value, Solver):

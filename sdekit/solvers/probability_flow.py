@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidType, UnsupportedCombination, describe, one_of
+from ..errors import InvalidType, describe, one_of
 from ..models.base import GaussianPrediction, Prediction, ScoreModel
 from ..ode.adaptive import Dopri5
 from ..ode.base import ODEMethod
 from ..sdes.base import SDE, Level
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..types import NoiseSource, Time, cos, scale
-from .base import Solver, State
+from .base import Solver, State, check_one_time
 from .multistep import check_angle, position, shifted, turn
 
 
@@ -98,24 +98,18 @@ class Flow:
         level = self.frame.level(t, x)
         return self.frame.slope(self.model(self.frame.leave(x, level), level))
 
+    @property
+    def divisible(self) -> bool:
+        """Whether the model is."""
+        return self.model.divisible
+
     def rows(self, index: Tensor) -> Flow:
         """The flow of some rows of the batch."""
         return Flow(self.model.rows(index), frame=self.frame)
 
-
-class UndividedFlow:
-    """The flow of a model that may not be asked for some rows of its batch alone."""
-
-    def __init__(self, model: ScoreModel, *levels: Level, frame: InTime | InAngle | None = None):
-        self.flow = Flow(model, *levels, frame=frame)
-
-    def __call__(self, x: Tensor, t: Time) -> Tensor:
-        """The derivative, of the shape of x."""
-        return self.flow(x, t)
-
-    def on_behalf(self, index: Tensor) -> UndividedFlow:
+    def on_behalf(self, index: Tensor) -> Flow:
         """The flow of the whole batch, asked for some rows."""
-        return UndividedFlow(self.flow.model.on_behalf(index), frame=self.flow.frame)
+        return Flow(self.model.on_behalf(index), frame=self.frame)
 
 
 @dataclass(frozen=True)
@@ -168,10 +162,9 @@ class ProbabilityFlow(Solver):
         x, t, error = state
         if s.clean:
             return State(model(x, t).x0, s, error)
-        if isinstance(t.t, Tensor) or isinstance(s.t, Tensor):
-            raise UnsupportedCombination(f"{self}: needs one time for the whole batch, got a time per row")
+        check_one_time(self, t, s)
         frame = FRAMES[self.coordinate](model.sde, t, s)
-        flow = Flow(model, frame=frame) if model.divisible else UndividedFlow(model, frame=frame)
+        flow = Flow(model, frame=frame)
         x, stats = self.method.advance(flow, frame.enter(x, t), frame.position(t), frame.position(s))
         x = frame.leave(x, s)
         if stats.error is not None:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ..errors import InvalidArgument, InvalidType, UnsupportedCombination, describe, number, whole
+from ..errors import InvalidArgument, InvalidType, describe, number, whole
 from ..grids import karras_between
 from ..models.base import ScoreModel
 from ..sdes.base import Level
 from ..sdes.gaussian import GaussianLevel
 from ..types import NoiseSource
-from .base import Solver, State, Wrapper, check_deterministic, level_where
+from .base import Solver, State, Wrapper, check_deterministic, check_one_time, level_where
 from .churn import raised
 from .heun import Heun
 
@@ -62,8 +62,7 @@ class Restart(Wrapper):
         t = state.level
         assert isinstance(t, GaussianLevel)
         assert isinstance(s, GaussianLevel)
-        if not isinstance(t.t, float) or not isinstance(s.t, float):
-            raise UnsupportedCombination(f"{self}: needs one time for the whole batch, got a time per row")
+        check_one_time(self, t, s)
         state = self.solver.step(model, state, s, noise)
         for i, (n_min, n_max, repeats, steps) in enumerate(self.intervals):
             if s.clean or not s.clock <= n_min * n_min < t.clock:
