@@ -239,8 +239,8 @@ def main() -> None:
     found = models(data.train, training, options.models)
     real = dequantise(torch.cat([data.train, data.test]), 2 / 16, sk.Noise(0))
     result = {
-        "command": "python " + " ".join(["benchmarks/orderings.py", *sys.argv[1:]]),
-        "versions": versions(),
+        "command": "python benchmarks/orderings.py" + " --quick" * options.quick + " --out docs/benchmarks",
+        "versions": {name: version for name, version in versions().items() if version != "not there"},
         "samples": samples,
         "steps": n,
         "quality": quality(found, n, samples, real),
