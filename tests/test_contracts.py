@@ -128,8 +128,10 @@ DEFAULTS = {
     **{method: {"steps": 1} for method in (sk.ode.Euler, sk.ode.Heun, sk.ode.RK4)},
     **{pair: {"rtol": 1e-5, "atol": 1e-5, "max_steps": 100_000} for pair in (sk.ode.Dopri5, sk.ode.Dopri8)},
     **{method: {"rtol": 1e-5, "atol": 1e-5} for method in (sk.ode.SciPy, sk.ode.TorchDiffEq)},
-    sk.likelihood.Hutchinson: {"n": 4},
-    sk.log_likelihood: {"seed": 0, "per_sample": False},
+    sk.likelihood.Exact: {"at_once": 16},
+    sk.likelihood.Hutchinson: {"n": 4, "fresh": False, "at_once": 16},
+    sk.likelihood.Likelihood: {"probes": 0},
+    sk.log_likelihood: {"budget": True, "seed": 0, "per_sample": False},
     **{flow: {"per_sample": False} for flow in (sk.encode, sk.decode)},
     **{source: {"seed": 0} for source in (sk.Noise, sk.KeyedNoise, sk.BrownianPath)},
 }

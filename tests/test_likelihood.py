@@ -21,30 +21,31 @@ def exact_prior(model):
 
 
 def in_d_dimensions():
-    """Every process in every dimension; in the 64th, a minute each, DDPM's alone is not slow."""
+    """Every process in every dimension; in the 64th DDPM's alone is not slow."""
     for sde in (p.values[0] for p in sdes()):
-        for d in (1, 2, 8, 64):
-            if d == 64 and isinstance(sde, sk.TableSDE | sk.LinearSDE):
-                continue  # a table's own test is below; a linear process is VP's own numbers
+        for d in (1, 2, 8, 16, 64):
+            if d == 64 and isinstance(sde, sk.LinearSDE):
+                continue  # VP's own numbers
             slow = d == 64 and not isinstance(sde, sk.VPSDE)
             yield pytest.param(sde, d, id=f"{type(sde).__name__}-{d}", marks=[pytest.mark.slow] if slow else [])
 
 
 @pytest.mark.parametrize(("sde", "d"), list(in_d_dimensions()))
-def test_mixtures_in_d_dimensions_to_a_millionth_of_a_nat(sde, d):
-    """log p at t_min with the exact prior and trace, rtol = atol = 1e-9: within 1e-6 nats of the density.
+def test_mixtures_in_d_dimensions_within_the_error_of_the_name(sde, d):
+    """log p at t_min with the exact prior and trace: 1e-4 nats at fast, 1e-5 at default, 1e-8 at tight.
 
-    On a table the slopes of the rates jump from level to level, which the error estimate does not see: 1e-7 for 2e-4.
+    On tables too, whose rates jump from level to level: in the angle the levels alone matter, not the time they take.
     """
     model = mixture(sde, (d,))
-    rough = isinstance(sde, sk.TableSDE)
     x = model.sample(4 if d == 64 else 8, sk.Noise(0), t=sde.t_min)
-    method = ode.Dopri5(1e-7, 1e-7) if rough else TIGHT
-    r = sk.log_likelihood(model, x, method=method, prior=exact_prior(model))
-    assert float((r.log_prob - model.log_prob(x, sde.t_min)).abs().max()) <= (2e-4 if rough else 1e-6)
-    assert r.log_prob.dtype == F64
-    assert bool((r.trace_se == 0).all())
-    assert bool((r.nfe > 0).all())
+    for name, bound in (("fast", 1e-4), ("default", 1e-5), ("tight", 1e-8)):
+        r = sk.log_likelihood(model, x, tol=name, prior=exact_prior(model), budget=False)
+        assert float((r.log_prob - model.log_prob(x, sde.t_min)).abs().max()) <= bound
+        assert r.log_prob.dtype == F64
+        assert bool((r.trace_se == 0).all())
+        assert bool((r.nfe > 0).all())
+        if name == "fast":
+            assert float(r.nfe.double().mean()) <= 150
 
 
 @pytest.mark.parametrize("event", [(), (2,), (1, 2, 2), (4, 3), (2, 1, 2, 1)], ids=str)
@@ -137,6 +138,11 @@ def test_hutchinson_is_unbiased_with_the_standard_error_it_states():
     root = torch.randn(d, d, generator=g, dtype=F64) / d**0.5
     model = sk.models.GaussianMixture(sde, [1.0], torch.zeros(1, d, dtype=F64), (root @ root.mT)[None])
     rk4 = ode.RK4(steps=40)
+
+    def found(x, n, distribution, v):
+        trace = sk.Hutchinson(n, distribution)
+        return sk.log_likelihood(model, x, method=rk4, trace=trace, noise=Probes(v), budget=False)
+
     exact = float(sk.log_likelihood(model, torch.ones(1, d), method=rk4).log_prob)
     # the integrated Jacobian of a Gaussian's flow is symmetric: its trace estimate has the variances of the formula
     times = torch.linspace(0, 1, 4001, dtype=F64)[1:-1]
@@ -151,12 +157,12 @@ def test_hutchinson_is_unbiased_with_the_standard_error_it_states():
     for distribution, want in (("rademacher", 2 * off.square().sum()), ("normal", 2 * j.square().sum())):
         v, w = probes(distribution, d)
         x = torch.ones(len(v), d, dtype=F64)
-        one = sk.log_likelihood(model, x, method=rk4, trace=sk.Hutchinson(1, distribution), noise=Probes(v[:, None]))
+        one = found(x, 1, distribution, v[:, None])
         assert float(w @ one.log_prob) == pytest.approx(exact, rel=1e-12)
         assert float(w @ (one.log_prob - exact).square()) == pytest.approx(float(want), rel=3e-4)
         assert bool(torch.isinf(one.trace_se).all())
         pairs = torch.stack([v, v.roll(3, 0)], 1)
-        two = sk.log_likelihood(model, x, method=rk4, trace=sk.Hutchinson(2, distribution), noise=Probes(pairs))
+        two = found(x, 2, distribution, pairs)
         other = one.log_prob.roll(3, 0)
         torch.testing.assert_close(two.log_prob, (one.log_prob + other) / 2, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(two.trace_se, (one.log_prob - other).abs() / 2, rtol=1e-9, atol=1e-12)
@@ -212,7 +218,7 @@ def test_bits_per_dim_counts_the_bits_of_uniform_data():
     """Uniform density on k levels of width w in D dimensions codes in log2 k bits a dimension, whatever w."""
     for k, w in ((256, 1 / 256), (256, 2 / 256), (17, 0.125)):
         d = 5
-        r = sk.Likelihood(torch.tensor([-d * math.log(k * w)]), torch.zeros(1), None, torch.ones(1), d)
+        r = sk.Likelihood(torch.tensor([-d * math.log(k * w)]), torch.zeros(1), torch.ones(1), d)
         assert float(r.bits_per_dim(bin_width=w)) == pytest.approx(math.log2(k), abs=1e-6)
     with pytest.raises(sk.errors.InvalidArgument, match="bin_width"):
         r.bits_per_dim(bin_width=0.0)
@@ -252,7 +258,7 @@ X = torch.zeros(3, 2, dtype=F64)
         (lambda m: sk.log_likelihood(m, X, tol=1e-5, method=TIGHT), "tol must be left out"),
         (lambda m: sk.log_likelihood(m, X, method="dopri5"), "method must be one such as"),
         (lambda m: sk.log_likelihood(m, X, trace="hutch"), "trace must be one of exact, hutchinson"),
-        (lambda m: sk.log_likelihood(m, X, prior=3.0), "prior must be a log-density"),
+        (lambda m: sk.log_likelihood(m, X, prior=3.0), "prior must be a sdes.Prior or a log-density"),
         (lambda m: sk.log_likelihood(m, X, prior=lambda x: 0.0), r"prior must return \(B,\) = \(3,\), got float 0.0"),
         (lambda m: sk.log_likelihood(m, X, prior=lambda x: x), r"prior must return \(B,\) = \(3,\)"),
         (lambda m: sk.log_likelihood(m, X, dtype=torch.int64), "dtype must be a floating-point torch.dtype"),
@@ -312,18 +318,6 @@ def test_what_is_empty_has_the_density_of_nothing(event, trace):
         assert sk.encode(model, torch.zeros(3, *event)).shape == (3, *event)
         flow = sk.solvers.ProbabilityFlow()
         assert sk.sample(model, (3, *event), solver=flow).shape == (3, *event)
-
-
-@pytest.mark.parametrize("sde", sdes())
-def test_the_error_is_an_account_of_the_error(sde):
-    """At the default tolerance it covers the true error of 95 rows in 100 at least, and is not 1000 times too large."""
-    model = mixture(sde)
-    x = model.sample(64, sk.Noise(0), t=sde.t_min)
-    r = sk.log_likelihood(model, x, prior=exact_prior(model))
-    wrong = (r.log_prob - model.log_prob(x, sde.t_min)).abs()
-    account = 10 * r.error if isinstance(sde, sk.TableSDE) else r.error  # jumps between levels escape the embedded pair
-    assert float((wrong <= account).double().mean()) >= 0.95
-    assert float(r.error.max()) < 1000 * float(wrong.max())
 
 
 def test_half_precision_is_encoded_in_float32():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, number, whole
-from .base import Field, ODEMethod, Stats, Tableau, check_start
+from .base import Field, ODEMethod, Stats, Tableau, Weighing, check_start
 from .rows import Rows
 
 
@@ -18,8 +18,9 @@ from .rows import Rows
 class Adaptive(ODEMethod, ABC):
     """An embedded Runge-Kutta pair; each row of the batch has its own time, step and error control.
 
-    A row's step is accepted where every coordinate's error estimate is within atol + rtol max(|x|, |x'|), and the
-    next is h min(10, max(0.2, 0.9 r^-0.14 r_before^0.08)), with r the largest ratio of estimate and tolerance:
+    A row's step is accepted where every coordinate's error estimate is within atol + rtol max(|x|, |x'|); of a field
+    that weighs its errors, where what they count for is within atol. The next step is h min(10, max(0.2, 0.9 r^-0.14
+    r_before^0.08)), with r the largest ratio of estimate and tolerance:
     Gustafsson's PI control (Hairer & Wanner 1996, section IV.2, eq. 2.43c). What a row returns does not depend on
     its batch mates. The host waits for the device once a step.
 
@@ -105,8 +106,12 @@ class _Run(Rows):
 
     @torch.no_grad()  # a gradient is that of the steps as they were taken
     def _estimate(self, h: Tensor, x: Tensor, stages: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The local error of each coordinate, and its largest ratio to the tolerance, (rows,)."""
+        """The local error of each coordinate, or of each row, (rows, 1), and its largest ratio to the tolerance."""
         local = self._combine(torch.zeros_like(x), h, self.method.tableau.e, stages)
+        if isinstance(self.field, Weighing):
+            local, before, slope = (v.reshape(len(v), *self.shape[1:]) for v in (local, self.x, self.slope))
+            counted = self.field.weigh(local, before, slope, self.t)
+            return counted.to(x.dtype)[:, None], counted.double() / self.method.atol
         return local, (local.abs() / self._tolerance(self.x, x)).amax(1).double()
 
     @staticmethod

@@ -34,6 +34,14 @@ class Batched(Field, Protocol):
         """The field, still of the whole batch, asked for the rows at the (n,) indices of those it was asked for."""
 
 
+@runtime_checkable
+class Weighing(Field, Protocol):
+    """A field that knows what its errors count for: adaptive methods then hold that within ``atol``, row by row."""
+
+    def weigh(self, error: Tensor, x: Tensor, slope: Tensor, t: Tensor) -> Tensor:
+        """What the local errors (n, *event) of a step that began at x, slope and t count for, (n,), at least 0."""
+
+
 class Stats(NamedTuple):
     """What an integration knows of itself."""
 
@@ -41,7 +49,8 @@ class Stats(NamedTuple):
     """Evaluations of the field: one number, or (B,) where each row has its own."""
 
     error: Tensor | None = None
-    """The sum of the local error estimates of each coordinate, of the shape of x; None where the method has none."""
+    """The sum of the local error estimates: of each coordinate, of the shape of x; of each row, (B,), where the field
+    weighs them; None where the method has none."""
 
 
 class Tableau(NamedTuple):
@@ -66,6 +75,11 @@ class ODEMethod(ABC):
     @abstractmethod
     def advance(self, field: Field, x: Tensor, t: float, s: float) -> tuple[Tensor, Stats]:
         """x at s, from x of shape (B, *event) at t."""
+
+    def coarser(self) -> ODEMethod | None:
+        """The method of half the steps, or of ten times the tolerance: how far it ends from this one estimates the
+        error of this one. None where there is none."""
+        return None
 
 
 def check_start(owner: str, field: object, x: Tensor, t: float, s: float) -> Field:

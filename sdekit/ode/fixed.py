@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -46,6 +46,10 @@ class FixedStep(ODEMethod, ABC):
                 stages.append(check_slope(owner, field(y, start + node * h), y))
             x = _advance(x, h, b, stages)
         return x, Stats(self.evaluations)
+
+    def coarser(self) -> Self | None:
+        """The method of half the steps; None for one step."""
+        return replace(self, steps=self.steps // 2) if self.steps > 1 else None
 
 
 def _advance(x: Tensor, h: float, weights: tuple[float, ...], stages: list[Tensor]) -> Tensor:

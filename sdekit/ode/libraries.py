@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ TORCHDIFFEQ = {
     "euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit_adams": 4, "implicit_adams": 4,
 }  # fmt: skip
 """Orders of torchdiffeq's methods, by name."""
+
+OVERSHOOTING = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+"""Those that step past the end and interpolate, unless told to stop there."""
 
 SCIPY = {"RK23": 3, "RK45": 5, "DOP853": 8, "Radau": 5, "BDF": 1, "LSODA": 1}
 """Orders of scipy.integrate.solve_ivp's methods, by name; BDF and LSODA choose theirs, from 1 up."""
@@ -63,14 +66,20 @@ class TorchDiffEq(ODEMethod):
         if not x.numel() or t == s:
             return x.clone(), Stats(0)
         times = torch.tensor([t, s], dtype=torch.float64, device=x.device)
+        # a field need not be defined, nor smooth, beyond the interval
+        options = ({"step_t": times[1:]} if self.name in OVERSHOOTING else {}) | dict(self.options)
         try:
             path = odeint(
                 lambda time, y: counted(y, float(time)), x, times, rtol=self.rtol, atol=self.atol, method=self.name,
-                options=dict(self.options) or None,
+                options=options or None,
             )  # fmt: skip
         except AssertionError as error:
             raise IntegrationError(f"TorchDiffEq: {self.name} gave up between {t:g} and {s:g}: {error}") from error
         return _finite("TorchDiffEq", path[1]), Stats(counted.count)
+
+    def coarser(self) -> TorchDiffEq:
+        """The method at ten times the tolerance."""
+        return replace(self, rtol=10 * self.rtol, atol=10 * self.atol)
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,10 @@ class SciPy(ODEMethod):
             raise IntegrationError(f"SciPy: {self.name} gave up between {t:g} and {s:g}: {solution.message}")
         end = torch.as_tensor(solution.y[:, -1].copy()).reshape(x.shape).to(x)
         return _finite("SciPy", end), Stats(counted.count)
+
+    def coarser(self) -> SciPy:
+        """The method at ten times the tolerance."""
+        return replace(self, rtol=10 * self.rtol, atol=10 * self.atol)
 
 
 class _Counted:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import IntegrationError, NonFiniteError, at_rows
 from ..types import Time
-from .base import Batched, Field, Stats, check_slope
+from .base import Batched, Field, Stats, Weighing, check_slope
 
 
 class Rows(ABC):
@@ -26,6 +26,7 @@ class Rows(ABC):
         self.settings = settings
         self.field = field
         self.divisible = isinstance(field, Batched) and field.divisible
+        self.weighing = isinstance(field, Weighing)
         self.shape = x.shape
         self.start = t
         self.end = s
@@ -36,9 +37,9 @@ class Rows(ABC):
         self.x = x.reshape(n, math.prod(x.shape[1:])).clone()
         self.t = torch.full((n,), t, **f64)  # type: ignore[call-overload]
         self.index = torch.arange(n, device=x.device)
-        self.total = torch.zeros_like(self.x)
+        self.total = self.x.new_zeros(n, 1) if self.weighing else torch.zeros_like(self.x)
         self.result = self.x.clone()
-        self.error = torch.zeros_like(self.x)
+        self.error = self.total.clone()
         self.nfe = torch.zeros(n, dtype=torch.int64, device=x.device)
         self.ratio = torch.ones(n, **f64)  # type: ignore[call-overload]
         if x.numel() and self.span:
@@ -60,7 +61,8 @@ class Rows(ABC):
         """x at the end, after ``max_steps`` trial steps at most."""
         for _ in range(max_steps):
             if not self.step():
-                return self.result.reshape(self.shape), Stats(self.nfe, self.error.reshape(self.shape))
+                error = self.error[:, 0] if self.weighing else self.error.reshape(self.shape)
+                return self.result.reshape(self.shape), Stats(self.nfe, error)
         raise at_rows(
             IntegrationError,
             f"{self.owner}: max_steps={max_steps} steps were not enough between {self.start:g} and {self.end:g} "

@@ -6,6 +6,7 @@ from .cosine import CosineSDE
 from .discrete_ve import DiscreteVESDE
 from .discrete_vp import DiscreteVPSDE
 from .edm import EDMSDE
+from .fitted import FittedPrior
 from .flow import FlowSDE
 from .gaussian import GaussianLevel, GaussianSDE
 from .linear import LinearSDE
@@ -21,6 +22,7 @@ __all__ = [
     "CosineSDE",
     "DiscreteVESDE",
     "DiscreteVPSDE",
+    "FittedPrior",
     "FlowSDE",
     "GaussianLevel",
     "GaussianSDE",

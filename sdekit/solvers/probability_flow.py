@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,8 @@ from .multistep import check_angle, position, shifted, turn
 
 class InTime:
     """The flow's own variables: x as a function of t."""
+
+    std = 1.0
 
     def __init__(self, sde: SDE, *levels: Level):
         self.sde = sde
@@ -45,6 +48,15 @@ class InTime:
     def slope(self, p: Prediction) -> Tensor:
         """dx/dt."""
         return p.velocity
+
+    def score(self, x: Tensor, slope: Tensor, t: Tensor) -> Tensor:
+        """The score, from dx/dt at the (B,) times: 2 (f - dx/dt) / g^2."""
+        level = self.level(t, x)
+        return scale(2.0 / level.g2, level.drift(x) - slope)
+
+    def log_slope(self, level: Level) -> float:
+        """log of the frame's variable per unit of x: 0."""
+        return 0.0
 
 
 class InAngle:
@@ -81,6 +93,22 @@ class InAngle:
         """dw/du = std cos(u) eps - sin(u) (x0 - mean)."""
         assert isinstance(p, GaussianPrediction)
         return turn(p)
+
+    def score(self, w: Tensor, slope: Tensor, u: Tensor) -> Tensor:
+        """The gradient by w of the log-density of w: -eps / (std sin u), with std eps = sin(u) w + cos(u) dw/du."""
+        u = u.reshape(-1, *(1,) * (w.ndim - 1))
+        return scale(-1 / self.std**2, w + scale(1 / torch.tan(u), slope))
+
+    def log_slope(self, level: Level) -> float:
+        """log(dw/dx) of a coordinate, log(cos(u) / alpha)."""
+        assert isinstance(level, GaussianLevel)
+        return math.log(math.cos(self.position(level)) / float(level.alpha))
+
+
+def frame_of(sde: SDE) -> InTime | InAngle:
+    """The frame where the flow is smoothest: the angle where the process has one."""
+    has_angle = isinstance(sde, GaussianSDE) and sde.centre[1] > 0
+    return InAngle(sde) if has_angle else InTime(sde)
 
 
 FRAMES: dict[str, type[InTime | InAngle]] = {"t": InTime, "angle": InAngle}

@@ -227,6 +227,25 @@ SDES = [
             ),
         },
     ),
+    Entry(
+        sk.sdes.FittedPrior,
+        lambda: {"sde": VP, "data": X},
+        {"sde": v.gaussian_process(), "data": but(v.batch(rows=1), one_row=X[:1])},
+    ),
+    method(
+        lambda: sk.sdes.FittedPrior(VP, X),
+        "log_prob",
+        fixed(x=X),
+        {"x": but(v.tensor(), integers=torch.zeros(3, 2, dtype=torch.int64), other_event=torch.zeros(3, 3))},
+        owner="FittedPrior",
+    ),
+    method(
+        lambda: sk.sdes.FittedPrior(VP, X),
+        "sample",
+        lambda: {"shape": (3, 2), "noise": sk.Noise(0)},
+        {"shape": v.shape(), "noise": v.noise(), "dtype": v.dtype(optional=True), "device": Free("torch names it")},
+        owner="FittedPrior",
+    ),
     method(
         sk.sdes.NormalPrior,
         "log_prob",
@@ -1526,7 +1545,8 @@ TOP = [
             "model": v.model(),
             "x": v.batch(),
             **INTEGRATION,
-            "trace": v.choice(),
+            "trace": v.choice(optional=True),
+            "budget": v.flag(),
             "prior": but(v.maybe_function(), one_number=wrong_density, nothing=lambda x: None),
             "seed": by("Noise", v.seed()),
             "noise": v.noise(optional=True),
@@ -1553,10 +1573,16 @@ TOP = [
         )
         for way, name in ((sk.encode, "x"), (sk.decode, "z"))
     ),
-    Entry(sk.Hutchinson, NONE, {"n": v.whole(1), "distribution": v.choice()}),
-    Entry(sk.Exact, NONE, {}),
+    Entry(sk.Hutchinson, NONE, {"n": v.whole(1), "distribution": v.choice(), "fresh": v.flag(), "at_once": v.whole(1)}),
+    Entry(sk.Exact, NONE, {"at_once": v.whole(1)}),
     method(
-        lambda: sk.Likelihood(torch.zeros(3), torch.zeros(3), None, torch.zeros(3), 2),
+        lambda: sk.Likelihood(torch.zeros(3), torch.zeros(3), torch.zeros(3), 2),
+        "interval",
+        NONE,
+        {"level": v.number(above=0.0, below=1.0)},
+    ),
+    method(
+        lambda: sk.Likelihood(torch.zeros(3), torch.zeros(3), torch.zeros(3), 2),
         "bits_per_dim",
         fixed(bin_width=0.1),
         {"bin_width": v.number(above=0.0)},

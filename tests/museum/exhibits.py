@@ -35,7 +35,10 @@ import sdekit as sk
 from sdekit import sampling, simulation
 from sdekit.certification import checks
 from sdekit.errors import InvalidArgument, ScheduleError, SDEKitError
-from sdekit.likelihood import _density, _FlowWithDensity, log_likelihood
+from sdekit.likelihood import log_likelihood
+from sdekit.likelihood.exact import _density
+from sdekit.likelihood.flow import FlowWithDensity
+from sdekit.likelihood.trace import Exact
 from sdekit.models.base import GaussianPrediction, evaluating
 from sdekit.models.parametrisations import _index
 from sdekit.noise import BrownianPath, KeyedNoise
@@ -408,8 +411,8 @@ EXHIBITS = [
         "score_sde, issue 24",
         Slip(
             log_likelihood,
-            'x = batch("log_likelihood", "x", x)',
-            'x = batch("log_likelihood", "x", torch.as_tensor(x, dtype=torch.float64))',
+            'x = batch(owner, "x", x)',
+            'x = batch(owner, "x", torch.as_tensor(x, dtype=torch.float64))',
         ),
         partial(
             test_likelihood.test_bad_input_is_refused_before_the_first_network_call,
@@ -421,14 +424,14 @@ EXHIBITS = [
         "D3",
         "The divergence has the wrong sign.",
         "the two directions of time of diffusion and flow matching",
-        Slip(_density, "+ divergence.mean(1)", "- divergence.mean(1)"),
+        Slip(_density, "+ end[:, n:]", "- end[:, n:]"),
         partial(test_likelihood.test_any_event_shape, ()),
     ),
     Exhibit(
         "D4",
         "The trace estimates of several probes are added up and never divided by their number.",
         "bayesflow, issue 772",
-        Slip(_density, "+ divergence.mean(1)", "+ divergence.sum(1)"),
+        Slip(_density, "+ end[:, n:]", "+ end[:, n:].sum(1, keepdim=True)"),
         partial(test_likelihood.test_rademacher_is_exact_on_a_diagonal_jacobian),
     ),
     Exhibit(
@@ -436,9 +439,9 @@ EXHIBITS = [
         "One mean norm over state, density and batch: easy rows and coordinates hide a hard one.",
         "score_sde_pytorch, likelihood.py:99",
         Slip(
-            Integration._estimate,
-            "(local.abs() / self._tolerance(self.x, x)).amax(1).double()",
-            "(local / self._tolerance(self.x, x)).square().mean().sqrt().expand(len(x)).double()",
+            FlowWithDensity.weigh,
+            "return together.abs() + apart.sqrt()",
+            "return error.square().mean().sqrt().expand(len(x))",
         ),
         partial(test_likelihood.test_rows_do_not_depend_on_their_mates),
     ),
@@ -448,8 +451,8 @@ EXHIBITS = [
         "every code base that hard-codes the prior",
         Slip(
             log_likelihood,
-            "density = model.sde.prior.log_prob if",
-            "density = model.sde._standard_prior(model.sde._end).log_prob if",
+            "prior = model.sde.prior if",
+            "prior = model.sde._standard_prior(model.sde._end) if",
         ),
         partial(test_likelihood.test_a_prior_with_the_data_s_moments_is_exact_for_gaussian_data),
     ),
@@ -458,7 +461,7 @@ EXHIBITS = [
         "The flow is integrated in float32: 7e-3 nats.",
         "score_sde_pytorch, likelihood.py",
         Slip(log_likelihood, "x = x.detach().to(dtype)", "x = x.detach().to(torch.float32)"),
-        partial(test_likelihood.test_mixtures_in_d_dimensions_to_a_millionth_of_a_nat, sk.EDMSDE(), 2),
+        partial(test_likelihood.test_mixtures_in_d_dimensions_within_the_error_of_the_name, sk.EDMSDE(), 2),
     ),
     Exhibit(
         "D8",
@@ -651,7 +654,7 @@ EXHIBITS = [
         "P7",
         "The exact divergence is that of (B, D): of an image it counts the first axis alone.",
         "flow_matching, ode_solver.py:161",
-        Slip(_FlowWithDensity._trace, "for i in range(self.dimension):", "for i in range(self.event[0]):"),
+        Slip(Exact.divergence, "d = v.shape[1]", "d = x.shape[1]"),
         partial(test_likelihood.test_any_event_shape, (1, 2, 2)),
     ),
     Exhibit(

@@ -1,0 +1,182 @@
+"""The log-density of the probability flow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..chunks import Chunk, Chunks, check_ids_used, keyed
+from ..errors import InvalidArgument, InvalidType, batch, describe, finite_rows, flag, floating, one_of
+from ..models.base import ScoreModel, check_condition, check_model, evaluating
+from ..noise import KeyedNoise, check_noise
+from ..ode.base import ODEMethod
+from ..sdes.prior import Prior
+from ..solvers.probability_flow import Flow, frame_of
+from ..types import NoiseSource
+from .budget import PRIOR_NFE, TRUNCATION_NFE, prior_mismatch, truncation
+from .flow import FlowWithDensity, Probes
+from .method import chosen
+from .result import Likelihood
+from .trace import EXACT, Exact, Hutchinson, Trace
+
+TRACES: dict[str, Trace] = {"exact": Exact(), "hutchinson": Hutchinson(fresh=True)}
+
+Density = Callable[[Tensor], Tensor]
+
+
+def log_likelihood(
+    model: ScoreModel,
+    x: Tensor,
+    *,
+    method: ODEMethod | None = None,
+    tol: str | float | None = None,
+    trace: str | Trace | None = None,
+    prior: Prior | Density | None = None,
+    budget: bool = True,
+    seed: int | Sequence[int] = 0,
+    noise: NoiseSource | None = None,
+    per_sample: bool = False,
+    ids: Tensor | Sequence[int] | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Likelihood:
+    """The log-density of each row of x under the model's probability flow, at t_min, and an account of its error.
+
+    log p(x) = log p_T(x_T) + int_{t_min}^{t_max} div v(x_t, t) dt,    with dx/dt = v the flow from x at t_min.
+
+    (Chen et al. 2018, arXiv:1806.07366; Song et al. 2021, eq. 39, arXiv:2011.13456.) On a Gaussian process it is
+    integrated in the angle, where the flow is smooth: see :class:`ProbabilityFlow`.
+
+    ``x``: (B, *event), finite floats; data with levels must be dequantised first, and integers are refused.
+    ``tol``: what the errors of a step may change log p by, in nats, of which the whole then is within about a third: a
+    number; or ``"fast"``, ``"default"`` or ``"tight"``, 4e-4, 1e-5 and 1e-8 for events of up to 16 coordinates and in
+    proportion to them above. The method is ``Dopri8``, and ``Dopri5`` with fresh probes. ``method``: any of
+    ``sdekit.ode`` instead; adaptive ones of sdekit's own take ``atol`` as nats. ``trace``: ``"exact"``,
+    ``"hutchinson"``, or an ``Exact(at_once)`` or ``Hutchinson(n, ...)``, whose probes come from ``seed`` or ``noise``,
+    keyed by row; None is exact up to 128 coordinates, and four probes, fresh at every evaluation, above. ``prior``: a
+    :class:`sdes.FittedPrior`, or any log-density of p_T, (B, *event) -> (B,), in place of the process's prior.
+
+    ``budget=True`` fills ``solver``, ``prior`` and ``truncation`` of the :class:`Likelihood`: 18 evaluations of the
+    network a row at t_max and three near t_min, two of them with the trace; and, for methods without an error estimate,
+    a second run of half the steps or ten times the tolerance.
+
+    ``per_sample=True`` gives the network chunks of fixed shape, where row ``ids`` (0, 1, ... unless given, or a keyed
+    ``noise``'s own) has its place: all that is returned of a row is the same bits alone, and in any split, with any
+    method of sdekit's own. ``dtype``: of the integration; a network runs in its own.
+
+    Raises named errors at the door; NonFiniteError and IntegrationError, whose ``rows`` are those at fault, where the
+    flow cannot be integrated.
+
+    Example: ``r = log_likelihood(model, x, tol=1e-7); r.log_prob; r.error; r.bits_per_dim(bin_width=2 / 256)``.
+    """
+    owner = "log_likelihood"
+    check_model(owner, model)
+    x = batch(owner, "x", x)
+    n = math.prod(x.shape[1:])
+    trace = _trace(trace, n)
+    method = chosen(owner, method, tol, n, noisy=trace.fresh)
+    prior = model.sde.prior if prior is None else prior
+    if not isinstance(prior, Prior) and not callable(prior):
+        raise InvalidType(
+            f"{owner}: prior must be a sdes.Prior or a log-density, (B, *event) -> (B,), got {describe(prior)}"
+        )
+    flag(owner, "budget", budget)
+    dtype = floating(owner, "dtype", dtype)
+    check_ids_used(owner, ids, noise, flag(owner, "per_sample", per_sample))
+    if per_sample and noise is not None:
+        keyed(owner, noise)
+    noise = KeyedNoise(seed, ids) if noise is None else noise
+    check_noise(owner, noise, len(x))
+    check_condition(owner, model, len(x))
+    x = x.detach().to(dtype)
+    density = _checked(prior.log_prob if isinstance(prior, Prior) else prior)
+    start = density(x)
+    probes = trace.n if isinstance(trace, Hutchinson) else 0
+    if not x.numel():
+        zeros = x.new_zeros(len(x))
+        known = zeros if budget else None
+        return Likelihood(start.to(dtype), zeros, zeros.long(), n, probes, known, known, known)
+    with torch.no_grad(), evaluating(model):
+        if per_sample:
+            source = keyed(owner, noise)
+
+            def part(chunk: Chunk) -> tuple[Tensor | None, ...]:
+                rows = chunk.spread(x)
+                return _density(chunk.model(model), rows, method, trace, density, budget, chunk.noise(source))
+
+            log_prob, se, nfe, *parts = Chunks(len(x), source.ids).map(part)
+        else:
+            log_prob, se, nfe, *parts = _density(model, x, method, trace, density, budget, noise)
+    assert log_prob is not None
+    assert se is not None
+    assert nfe is not None
+    finite_rows(owner, "log_prob", log_prob)
+    return Likelihood(log_prob, se, nfe, n, probes, *parts)
+
+
+def _density(
+    model: ScoreModel,
+    x: Tensor,
+    method: ODEMethod,
+    trace: Trace,
+    density: Density,
+    budget: bool,
+    noise: NoiseSource,
+) -> tuple[Tensor | None, ...]:
+    """log_prob, trace_se, nfe, and the parts of the budget, of each row."""
+    event, n = x.shape[1:], math.prod(x.shape[1:])
+    sde = model.sde
+    low, high = sde.levels(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
+    frame = frame_of(sde)
+    start = frame.enter(x, low).reshape(len(x), n)
+    volume = n * (frame.log_slope(low) - frame.log_slope(high))
+
+    def run(method: ODEMethod) -> tuple[Tensor, Tensor, Any, FlowWithDensity]:
+        """x_T, the log-densities, one a probe, and what the method knows."""
+        probes = Probes(trace, x, noise)
+        field = FlowWithDensity(Flow(model, frame=frame), event, probes)
+        state = torch.cat([start, start.new_zeros(len(x), probes.count)], 1)
+        end, stats = method.advance(field, state, frame.position(low), frame.position(high))
+        x_T = frame.leave(end[:, :n].reshape(x.shape), high)
+        return x_T, density(x_T).to(x.dtype)[:, None] + end[:, n:] + volume, stats, field
+
+    x_T, values, stats, field = run(method)
+    nfe = torch.as_tensor(stats.nfe, device=x.device)
+    log_prob, k = values.mean(1), values.shape[1]
+    se = x.new_zeros(len(x))
+    if field.probes.first is not None:
+        se = values.std(1) / math.sqrt(k) if k > 1 else torch.full_like(se, math.inf)
+    parts: list[Tensor | None] = [None] * 3
+    if budget:
+        solver, coarser = stats.error, method.coarser()
+        if solver is None and coarser is not None:
+            _, other, more, _ = run(coarser)
+            solver, nfe = (log_prob - other.mean(1)).abs(), nfe + torch.as_tensor(more.nfe, device=x.device)
+        parts[0] = torch.full_like(log_prob, math.inf) if solver is None else solver
+        parts[1] = prior_mismatch(model, x_T, density, noise)
+        parts[2] = truncation(field, x)
+        nfe = nfe + PRIOR_NFE + (0 if parts[2] is None else TRUNCATION_NFE)
+    return (log_prob, se, (nfe * model.evaluations).expand(len(x)), *parts)
+
+
+def _checked(density: Density) -> Density:
+    """The log-density, which names itself where it answers with another shape."""
+
+    def checked(x: Tensor) -> Tensor:
+        value = density(x)
+        if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
+            raise InvalidArgument(f"log_likelihood: prior must return (B,) = ({len(x)},), got {describe(value)}")
+        return value
+
+    return checked
+
+
+def _trace(trace: str | Trace | None, dimension: int) -> Trace:
+    if trace is None:
+        return TRACES["exact" if dimension <= EXACT else "hutchinson"]
+    if isinstance(trace, Trace):
+        return trace
+    return TRACES[one_of("log_likelihood", "trace", trace, TRACES)]

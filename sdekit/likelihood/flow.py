@@ -1,0 +1,107 @@
+"""The probability flow with its log-density as further coordinates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..solvers.probability_flow import Flow, InAngle, InTime
+from ..types import NoiseSource, Time
+from .trace import Trace
+
+
+class Probes:
+    """The probes of one solve: fixed, or those of each evaluation in turn, drawn for the whole batch."""
+
+    def __init__(self, trace: Trace, x: Tensor, noise: NoiseSource):
+        self.trace = trace
+        self.x = x
+        self.noise = noise
+        self.evaluations = 0
+        self.first = trace.vectors(x, noise, 0)
+        self.count = 1 if self.first is None else self.first.shape[1]
+
+    def next(self) -> Tensor | None:
+        """(B, n, D), or None for an exact trace."""
+        number, self.evaluations = self.evaluations, self.evaluations + 1
+        if not self.trace.fresh or not number:
+            return self.first
+        return self.trace.vectors(self.x, self.noise, number)
+
+
+class FlowWithDensity:
+    """d(w, l)/du = (dw/du, div dw/du), in the variables of a frame, with one l a probe: a field of shape (B, D + n).
+
+    An error dw of the path at u and dl of the log-density change log p(x) by grad log p_u(w) . dw + dl, whatever
+    follows: p_u is constant along the rest of an exact path but for what l counts. So errors are weighed in nats, with
+    the model's score for the gradient: the size of this sum, and, lest its terms cancel by chance, the root of their
+    squares, with 1 / std beside the score for a model whose score is not that of its flow. Fresh probes hide the error
+    of l in their noise: that of w counts twice then.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        event: Sequence[int],
+        probes: Probes,
+        *,
+        index: Tensor | None = None,
+        graph: bool = False,
+    ):
+        self.flow = flow
+        self.event = tuple(event)
+        self.dimension = math.prod(event)
+        self.probes = probes
+        self.index = index
+        self.graph = graph
+
+    @property
+    def frame(self) -> InTime | InAngle:
+        """The variables that it moves."""
+        return self.flow.frame
+
+    def __call__(self, x: Tensor, t: Time) -> Tensor:
+        """The derivative, of the shape of x."""
+        probes = self.probes.next()
+        if probes is not None and self.index is not None:
+            probes = probes[self.index]
+        with torch.inference_mode(False), torch.enable_grad():
+            place = x[:, : self.dimension].reshape(len(x), *self.event)
+            # a clone: autograd refuses what was made in inference mode
+            place = place if self.graph and place.requires_grad else place.clone().detach().requires_grad_()
+            slope = self.flow(place, t).reshape(len(x), self.dimension)
+            if not slope.requires_grad:  # a flow that does not depend on x
+                slope = slope + 0.0 * place.reshape(slope.shape)
+            divergence = self.probes.trace.divergence(slope, place, probes, graph=self.graph)
+        result = torch.cat([slope, divergence], 1)
+        return result if self.graph else result.detach()
+
+    def weigh(self, error: Tensor, x: Tensor, slope: Tensor, t: Tensor) -> Tensor:
+        """What errors of the coordinates change log p(x) by at most, in nats, (B,)."""
+        d = self.dimension
+        place, moving = (v[:, :d].reshape(len(v), *self.event) for v in (x, slope))
+        score = self.frame.score(place, moving, t).reshape(len(x), d)
+        path, density = error[:, :d], error[:, d:].mean(1)
+        if self.probes.trace.fresh:
+            path, density = 2 * path, torch.zeros_like(density)
+        together = (score * path).sum(1) + density
+        apart = ((score.abs() + 1.0 / self.frame.std) * path).square().sum(1) + density.square()
+        return together.abs() + apart.sqrt()
+
+    @property
+    def divisible(self) -> bool:
+        """Whether the model is."""
+        return self.flow.divisible
+
+    def rows(self, index: Tensor) -> FlowWithDensity:
+        """The flow of some rows of the batch, with their own probes."""
+        held = index if self.index is None else self.index[index]
+        return FlowWithDensity(self.flow.rows(index), self.event, self.probes, index=held, graph=self.graph)
+
+    def on_behalf(self, index: Tensor) -> FlowWithDensity:
+        """The flow of the whole batch, asked for some rows."""
+        flow = self.flow.on_behalf(index)
+        return FlowWithDensity(flow, self.event, self.probes, index=self.index, graph=self.graph)

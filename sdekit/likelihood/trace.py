@@ -1,0 +1,126 @@
+"""How the divergence of a flow is found: the whole trace, or an estimate."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UnsupportedCombination, flag, one_of, whole
+from ..types import NoiseSource, Stream
+
+EXACT = 128
+"""Coordinates of an event up to which the trace is exact unless another is asked for."""
+
+
+class Trace(ABC):
+    """How the divergence of the flow, the trace of its Jacobian J, is found: from products v^T J with vectors v."""
+
+    at_once: int
+
+    @abstractmethod
+    def vectors(self, x: Tensor, noise: NoiseSource, evaluation: int) -> Tensor | None:
+        """The probes of an evaluation, (B, n, D), for x of shape (B, *event); None where there are none."""
+
+    @abstractmethod
+    def divergence(self, v: Tensor, x: Tensor, probes: Tensor | None, *, graph: bool = False) -> Tensor:
+        """Estimates of the divergence of v, (B, D), by x, (B, *event): one a probe, (B, n), or one, (B, 1).
+
+        ``graph``: whether gradients are to flow through it.
+        """
+
+    @property
+    def fresh(self) -> bool:
+        """Whether every evaluation has probes of its own."""
+        return False
+
+
+@dataclass(frozen=True)
+class Exact(Trace):
+    """The whole trace, sum_i dv_i / dx_i: D products of a unit vector and the Jacobian at each evaluation.
+
+    ``at_once``: directions a backward pass, which bounds the memory: that of so many copies of the batch. More than
+    one are batched by ``torch.vmap``; a network that it cannot batch needs ``Exact(at_once=1)``.
+    """
+
+    at_once: int = 16
+
+    def __post_init__(self) -> None:
+        whole("Exact", "at_once", self.at_once, at_least=1)
+
+    def vectors(self, x: Tensor, noise: NoiseSource, evaluation: int) -> None:
+        """None."""
+
+    def divergence(self, v: Tensor, x: Tensor, probes: Tensor | None, *, graph: bool = False) -> Tensor:
+        """The divergence, (B, 1)."""
+        d = v.shape[1]
+        total = v.new_zeros(len(v))
+        at_once = self.at_once if d > 4 else 1  # a backward pass costs less than the batching of few
+        for start in range(0, d, at_once):
+            unit = torch.eye(d, dtype=v.dtype, device=v.device)[start : start + at_once]
+            product = _products(self, v, x, unit[:, None].expand(-1, *v.shape), graph, last=start + at_once >= d)
+            total = total + (product * unit[:, None]).sum((0, 2))
+        return total[:, None]
+
+
+@dataclass(frozen=True)
+class Hutchinson(Trace):
+    """Hutchinson's estimate, E v^T J v over probes v of identity covariance, with one product a probe.
+
+    Each row has probes of its own, and each of its ``n`` probes is integrated apart: the standard error of their mean
+    is returned. One probe alone has no standard error: it is then infinite. ``distribution``: ``"rademacher"``, whose
+    variance is twice the squared off-diagonal of J's symmetric part, or ``"normal"``, which adds the diagonal. Probes
+    are fixed while a row is integrated; with ``fresh`` they are drawn anew at every evaluation, at the same price: the
+    errors of the quadrature's nodes are then independent, and that of their sum is smaller. ``at_once``: as of
+    :class:`Exact`. (Hutchinson 1989; Grathwohl et al. 2019, arXiv:1810.01367; Song et al. 2021, appendix D.2.)
+
+    Below about eight coordinates few sign vectors differ, and equal probes show no spread: ``Exact`` costs no more.
+    """
+
+    n: int = 4
+    distribution: str = "rademacher"
+    fresh: bool = False
+    at_once: int = 16
+
+    def __post_init__(self) -> None:
+        whole("Hutchinson", "n", self.n, at_least=1)
+        one_of("Hutchinson", "distribution", self.distribution, ("rademacher", "normal"))
+        flag("Hutchinson", "fresh", self.fresh)
+        whole("Hutchinson", "at_once", self.at_once, at_least=1)
+
+    def vectors(self, x: Tensor, noise: NoiseSource, evaluation: int) -> Tensor:
+        """(B, n, D)."""
+        stream: Stream = ("probe", evaluation) if self.fresh else "probe"
+        like = x.reshape(len(x), 1, math.prod(x.shape[1:])).expand(-1, self.n, -1)
+        if self.distribution == "rademacher":
+            return noise.rademacher(like, stream=stream)
+        return noise.normal(like.shape, stream=stream, dtype=x.dtype, device=x.device)
+
+    def divergence(self, v: Tensor, x: Tensor, probes: Tensor | None, *, graph: bool = False) -> Tensor:
+        """v^T J v of each probe, (B, n)."""
+        assert probes is not None
+        found = []
+        for start in range(0, self.n, self.at_once):
+            some = probes[:, start : start + self.at_once].transpose(0, 1)
+            product = _products(self, v, x, some, graph, last=start + self.at_once >= self.n)
+            found.append((product * some).sum(2))
+        return torch.cat(found).transpose(0, 1)
+
+
+def _products(trace: Trace, v: Tensor, x: Tensor, vectors: Tensor, graph: bool, *, last: bool) -> Tensor:
+    """vector^T dv/dx of each of the vectors, (n, B, D)."""
+    how = {"retain_graph": graph or not last, "create_graph": graph, "materialize_grads": True}
+    if len(vectors) == 1:
+        (row,) = torch.autograd.grad(v, x, vectors[0], **how)
+        return row.reshape(vectors.shape)
+    try:
+        (rows,) = torch.autograd.grad(v, x, vectors, is_grads_batched=True, **how)
+    except RuntimeError as error:
+        raise UnsupportedCombination(
+            f"{trace!r}: torch.vmap must be able to batch the network's backward pass; give at_once=1 to do without "
+            f"({error})"
+        ) from error
+    return rows.reshape(vectors.shape)
