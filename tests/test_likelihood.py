@@ -69,6 +69,42 @@ def test_every_method_gives_the_same_likelihood(method):
     assert r.nfe.shape == (4,)
 
 
+def test_the_angle_and_t_are_the_same_flow():
+    """Densities and latents agree; a process without an angle is refused it by name, and has t unasked."""
+    model = mixture(sk.VESDE().with_prior(0.2, 1.3))
+    x = model.sample(6, sk.Noise(0), t=model.sde.t_min)
+    a, b = (sk.log_likelihood(model, x, tol="tight", coordinate=c) for c in ("t", "angle"))
+    torch.testing.assert_close(a.log_prob, b.log_prob, rtol=0, atol=1e-8)
+    assert torch.equal(sk.log_likelihood(model, x, tol="tight").log_prob, b.log_prob)
+    z, w = (sk.encode(model, x, tol="tight", coordinate=c) for c in ("t", "angle"))
+    torch.testing.assert_close(z, w, rtol=1e-7, atol=0)
+    torch.testing.assert_close(sk.decode(model, z, tol="tight", coordinate="t"), x, rtol=0, atol=1e-6)
+    with pytest.raises(sk.errors.InvalidArgument, match="coordinate must be one of"):
+        sk.log_likelihood(model, x, coordinate="log_snr")
+    still = sk.models.FromFunction(DriftAlone(), score=lambda x, t: -x)
+    with pytest.raises(sk.errors.UnsupportedCombination, match="angle"):
+        sk.encode(still, x, coordinate="angle")
+    r = sk.log_likelihood(still, x)
+    torch.testing.assert_close(r.log_prob, still.sde.prior.log_prob(x), rtol=0, atol=1e-4)
+    assert r.truncation is None
+
+
+class DriftAlone(sk.SDE):
+    """dx = -x dt / 2 + dw, which keeps N(0, 1)."""
+
+    t_min, t_max = 0.0, 1.0
+
+    def drift(self, x, t):
+        return -0.5 * x
+
+    def diffusion(self, t):
+        return torch.ones_like(torch.as_tensor(t, dtype=F64))
+
+    @property
+    def prior(self):
+        return sk.sdes.NormalPrior()
+
+
 def test_tolerances_by_name_and_number():
     """Tighter is closer; ``error`` is the integrator's own account."""
     model = mixture(sk.VPSDE())

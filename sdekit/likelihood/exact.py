@@ -15,7 +15,7 @@ from ..models.base import ScoreModel, check_condition, check_model, evaluating
 from ..noise import KeyedNoise, check_noise
 from ..ode.base import ODEMethod
 from ..sdes.prior import Prior
-from ..solvers.probability_flow import Flow, frame_of
+from ..solvers.probability_flow import Flow, InAngle, InTime, frame_of
 from ..types import NoiseSource
 from .budget import PRIOR_NFE, TRUNCATION_NFE, prior_mismatch, truncation
 from .flow import FlowWithDensity, Probes
@@ -34,6 +34,7 @@ def log_likelihood(
     *,
     method: ODEMethod | None = None,
     tol: str | float | None = None,
+    coordinate: str | None = None,
     trace: str | Trace | None = None,
     prior: Prior | Density | None = None,
     budget: bool = True,
@@ -47,17 +48,19 @@ def log_likelihood(
 
     log p(x) = log p_T(x_T) + int_{t_min}^{t_max} div v(x_t, t) dt,    with dx/dt = v the flow from x at t_min.
 
-    (Chen et al. 2018, arXiv:1806.07366; Song et al. 2021, eq. 39, arXiv:2011.13456.) On a Gaussian process it is
-    integrated in the angle, where the flow is smooth: see :class:`ProbabilityFlow`.
+    (Chen et al. 2018, arXiv:1806.07366; Song et al. 2021, eq. 39, arXiv:2011.13456.)
 
     ``x``: (B, *event), finite floats; data with levels must be dequantised first, and integers are refused.
     ``tol``: what the errors of a step may change log p by, in nats, of which the whole then is within about a third: a
     number; or ``"fast"``, ``"default"`` or ``"tight"``, 4e-4, 1e-5 and 1e-8 for events of up to 16 coordinates and in
     proportion to them above. The method is ``Dopri8``, and ``Dopri5`` with fresh probes. ``method``: any of
-    ``sdekit.ode`` instead; adaptive ones of sdekit's own take ``atol`` as nats. ``trace``: ``"exact"``,
-    ``"hutchinson"``, or an ``Exact(at_once)`` or ``Hutchinson(n, ...)``, whose probes come from ``seed`` or ``noise``,
-    keyed by row; None is exact up to 128 coordinates, and four probes, fresh at every evaluation, above. ``prior``: a
-    :class:`sdes.FittedPrior`, or any log-density of p_T, (B, *event) -> (B,), in place of the process's prior.
+    ``sdekit.ode`` instead; adaptive ones of sdekit's own take ``atol`` as nats. ``coordinate``: "t" or "angle", as of
+    :class:`ProbabilityFlow`; None is the angle, where the flow is smooth, on processes that have one.
+
+    ``trace``: ``"exact"``, ``"hutchinson"``, or an ``Exact(at_once)`` or ``Hutchinson(n, ...)``, whose probes come from
+    ``seed`` or ``noise``, keyed by row; None is exact up to 128 coordinates, and four probes, fresh at every
+    evaluation, above. ``prior``: a :class:`sdes.FittedPrior`, or any log-density of p_T, (B, *event) -> (B,), in place
+    of the process's prior.
 
     ``budget=True`` fills ``solver``, ``prior`` and ``truncation`` of the :class:`Likelihood`: 18 evaluations of the
     network a row at t_max and three near t_min, two of them with the trace; and, for methods without an error estimate,
@@ -77,6 +80,7 @@ def log_likelihood(
     x = batch(owner, "x", x)
     n = math.prod(x.shape[1:])
     trace = _trace(trace, n)
+    frame = frame_of(owner, model.sde, coordinate)
     method = chosen(owner, method, tol, n, noisy=trace.fresh)
     prior = model.sde.prior if prior is None else prior
     if not isinstance(prior, Prior) and not callable(prior):
@@ -105,11 +109,11 @@ def log_likelihood(
 
             def part(chunk: Chunk) -> tuple[Tensor | None, ...]:
                 rows = chunk.spread(x)
-                return _density(chunk.model(model), rows, method, trace, density, budget, chunk.noise(source))
+                return _density(chunk.model(model), rows, frame, method, trace, density, budget, chunk.noise(source))
 
             log_prob, se, nfe, *parts = Chunks(len(x), source.ids).map(part)
         else:
-            log_prob, se, nfe, *parts = _density(model, x, method, trace, density, budget, noise)
+            log_prob, se, nfe, *parts = _density(model, x, frame, method, trace, density, budget, noise)
     assert log_prob is not None
     assert se is not None
     assert nfe is not None
@@ -120,6 +124,7 @@ def log_likelihood(
 def _density(
     model: ScoreModel,
     x: Tensor,
+    frame: InTime | InAngle,
     method: ODEMethod,
     trace: Trace,
     density: Density,
@@ -130,7 +135,6 @@ def _density(
     event, n = x.shape[1:], math.prod(x.shape[1:])
     sde = model.sde
     low, high = sde.levels(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
-    frame = frame_of(sde)
     start = frame.enter(x, low).reshape(len(x), n)
     volume = n * (frame.log_slope(low) - frame.log_slope(high))
 

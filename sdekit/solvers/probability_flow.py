@@ -105,13 +105,19 @@ class InAngle:
         return math.log(math.cos(self.position(level)) / float(level.alpha))
 
 
-def frame_of(sde: SDE) -> InTime | InAngle:
-    """The frame where the flow is smoothest: the angle where the process has one."""
-    has_angle = isinstance(sde, GaussianSDE) and sde.centre[1] > 0
-    return InAngle(sde) if has_angle else InTime(sde)
-
-
 FRAMES: dict[str, type[InTime | InAngle]] = {"t": InTime, "angle": InAngle}
+
+
+def frame_of(owner: str, sde: SDE, coordinate: str | None) -> InTime | InAngle:
+    """The frame of the coordinate; of None, the angle where the process has one, in which the flow is smoothest.
+
+    Raises InvalidArgument for another name, and UnsupportedCombination for an angle that the process has not.
+    """
+    if coordinate is None:
+        return InAngle(sde) if isinstance(sde, GaussianSDE) and sde.centre[1] > 0 else InTime(sde)
+    if one_of(owner, "coordinate", coordinate, FRAMES) == "angle":
+        check_angle(owner, sde)
+    return FRAMES[coordinate](sde)
 
 
 class Flow:

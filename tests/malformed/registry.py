@@ -1380,7 +1380,11 @@ TOLERANCE = Wrong(
         "huge": v.HUGE,
     }
 )
-INTEGRATION = {"method": v.instance(o.RK4, optional=True), "tol": TOLERANCE}
+INTEGRATION = {
+    "method": v.instance(o.RK4, optional=True),
+    "tol": TOLERANCE,
+    "coordinate": v.choice(optional=True),
+}
 BOTH = {"a method and a tolerance": ({"method": o.RK4()}, "tol")}
 TOO_MANY_IDS = sk.KeyedNoise(0, [1, 2, 3, 4])
 
