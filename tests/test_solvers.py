@@ -51,6 +51,7 @@ from sdekit.solvers import (
 
 M, V = MEANS.numpy(), VARIANCES.numpy()
 VP = sk.VPSDE()
+OTHER_GRIDS = [name for name in grids.NAMES if name != "karras"]
 
 
 @pytest.mark.parametrize("sde", sdes())
@@ -382,13 +383,12 @@ def test_declared_evaluations_are_the_calls_made(solver):
     assert solver.cost(101) - solver.cost(100) == solver.evaluations
 
 
+@pytest.mark.parametrize("grid", ["karras", *(pytest.param(g, marks=pytest.mark.slow) for g in OTHER_GRIDS)])
 @pytest.mark.parametrize("solver", fixed_grid_solvers())
-def test_a_thousand_steps_are_finite_and_close(solver):
+def test_a_thousand_steps_are_finite_and_close(solver, grid):
     """1000 steps on every built-in grid: finite, and within the data's range."""
-    model = mixture(sk.VPSDE())
-    for grid in grids.NAMES if (solver.evaluations or 2) < 4 else ["karras"]:
-        x = sk.sample(model, (2, 2), solver=solver, steps=1000, grid=grid, seed=3)
-        assert float(x.abs().max()) < 10
+    x = sk.sample(mixture(sk.VPSDE()), (2, 2), solver=solver, steps=1000, grid=grid, seed=3)
+    assert float(x.abs().max()) < 10
 
 
 def test_solvers_print_as_their_settings():
