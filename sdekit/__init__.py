@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import errors, grids, guidance, losses, models, networks, noise, ode, sdes, solvers, types
-from .likelihood import Exact, Hutchinson, Likelihood, decode, encode, log_likelihood
+from .likelihood import Exact, Hutchinson, Likelihood, decode, encode, interpolate, log_likelihood
 from .models.convert import convert
 from .noise import BrownianPath, KeyedNoise, Noise
 from .presets import ddpm, edm, ncsn
@@ -96,6 +96,7 @@ __all__ = [
     "errors",
     "grids",
     "guidance",
+    "interpolate",
     "langevin",
     "log_likelihood",
     "losses",

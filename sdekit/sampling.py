@@ -12,6 +12,7 @@ from torch import Tensor
 from . import errors, graphs
 from .choice import for_budget, for_tolerance
 from .chunks import CHUNK, Chunk, Chunks, Keyed, check_ids_used, keyed
+from .density.solver import for_density
 from .errors import InvalidArgument
 from .grids import Grid, levels
 from .models.base import ScoreModel, check_condition, check_model, evaluating
@@ -101,7 +102,7 @@ class Samples:
     nfe: int | Tensor
     """Network evaluations per sample: one number, or (B,) where rows differ."""
     error: Tensor | None = None
-    """(B,), the solver's own estimate of its error in x; None where it has none."""
+    """(B,), the solver's own estimate of its error in x, and with log_prob of that, in nats; None where it has none."""
     log_prob: Tensor | None = None
     """(B,) nats; None where it was not asked for."""
 
@@ -148,6 +149,30 @@ def sample(
     device: Device = ...,
     progress: bool = ...,
     cuda_graph: bool = ...,
+    with_log_prob: Literal[True],
+    full: bool = ...,
+) -> Samples: ...
+@overload
+def sample(
+    model: ScoreModel,
+    shape: Sequence[int] | None = ...,
+    *,
+    solver: Solver | None = ...,
+    steps: int | None = ...,
+    grid: str | Grid | Tensor | Sequence[float] | None = ...,
+    nfe: int | None = ...,
+    tol: float | None = ...,
+    x_T: Tensor | None = ...,
+    seed: int | Sequence[int] = ...,
+    noise: NoiseSource | None = ...,
+    denoise: bool | None = ...,
+    per_sample: bool = ...,
+    ids: Tensor | Sequence[int] | None = ...,
+    dtype: torch.dtype | None = ...,
+    device: Device = ...,
+    progress: bool = ...,
+    cuda_graph: bool = ...,
+    with_log_prob: Literal[False] = ...,
     full: Literal[False] = ...,
 ) -> Tensor: ...
 def sample(
@@ -169,6 +194,7 @@ def sample(
     device: Device = None,
     progress: bool = False,
     cuda_graph: bool = False,
+    with_log_prob: bool = False,
     full: bool = False,
 ) -> Tensor | Samples:
     """Samples from a model: noise at t_max, taken by a solver to the data.
@@ -191,7 +217,11 @@ def sample(
     ``dtype``, ``device``: of the samples; the model's own unless given. ``progress``: a bar over the steps.
     ``cuda_graph=True``, on a CUDA device: the whole loop is one CUDA graph, captured by a first call and replayed by
     every call that differs from it in x_T and noise alone; the samples are the same. For a fixed grid, not in chunks.
-    ``full=True`` returns a :class:`Samples`. Runs in evaluation mode without gradients, and leaves the model as it was.
+    ``with_log_prob=True``: the log-density of each sample beside it, in nats, under the law of these samples: the prior
+    carried by the probability flow to t_min. With solver=ProbabilityFlow(...), tol, or neither: Dopri8 at 1e-5.
+    Tolerances are in nats then, and the run has no clean end.
+    ``full=True``, or with_log_prob, returns a :class:`Samples`. Runs in evaluation mode without gradients, and leaves
+    the model as it was.
 
     Raises named errors at the door, before the first network call; NonFiniteError, naming the rows, where samples are
     not finite. An empty batch returns an empty batch.
@@ -199,6 +229,10 @@ def sample(
     Example: ``x = sample(model, (64, 1, 28, 28), solver=DDIM(), steps=50, seed=0)``.
     """
     check_model("sample", model)
+    if errors.flag("sample", "with_log_prob", with_log_prob):
+        if denoise:
+            raise InvalidArgument("sample: denoise must be left out where with_log_prob is asked for, got True")
+        denoise = False
     denoise = model.sde.clean() is not None if denoise is None else errors.flag("sample", "denoise", denoise)
     if tol is not None:
         solver = for_tolerance(tol, solver=solver, steps=steps, grid=grid, nfe=nfe)
@@ -209,7 +243,9 @@ def sample(
                 f"sample: steps must be left out where nfe is given, got {errors.describe(steps)} and nfe={nfe}"
             )
         solver, steps, grid = for_budget(model, nfe, solver, grid, denoise=denoise)
-    if solver is None:
+    if with_log_prob:
+        solver = for_density(model, solver)
+    elif solver is None:
         solver = DPMSolver() if isinstance(model.sde, GaussianSDE) else EulerMaruyama()
     check_solver("sample", solver).check(model)
     if grid is None:
@@ -227,6 +263,8 @@ def sample(
         grid = "uniform"
     run = levels(model.sde, grid, steps, denoise=denoise)
     place = _check_device(model, device, x_T)
+    if cuda_graph and with_log_prob:
+        raise InvalidArgument("sample: cuda_graph must be left out where with_log_prob is asked for, got True")
     if cuda_graph:
         graphs.check("sample", solver, place, per_sample)
     if per_sample and noise is not None:
@@ -248,14 +286,15 @@ def sample(
     check_noise("sample", noise, shape[0])
     with torch.no_grad(), evaluating(model):
         if shape[0] == 0:
-            result = Samples(torch.empty(shape, dtype=dtype, device=place), 0)
+            none = torch.empty(0, dtype=torch.float64, device=place) if with_log_prob else None
+            result = Samples(torch.empty(shape, dtype=dtype, device=place), 0, log_prob=none)
         elif per_sample:
             result = _chunked(model, solver, run, keyed("sample", noise), shape, prior, x_T, dtype, place, progress)
         else:
             x = prior.sample(shape, noise, dtype=dtype, device=place) if x_T is None else x_T
             result = (_graphed if cuda_graph else _run)(model, solver, x, run, noise, progress)
     errors.finite_rows("sample", "the samples", result.x)
-    return result if full else result.x
+    return result if full or with_log_prob else result.x
 
 
 def _run(
@@ -270,7 +309,9 @@ def _run(
     state = State(x, run[0])
     for state in states:  # noqa: B007
         pass
-    return Samples(state.x, counted.nfe, solver.error(state))
+    change = solver.log_change(state)
+    log_prob = None if change is None else model.sde.prior_at(float(run[0].t)).log_prob(x.double()) + change
+    return Samples(state.x, counted.nfe, solver.error(state), log_prob)
 
 
 def _graphed(
@@ -302,12 +343,12 @@ def _chunked(
         else:
             start = chunk.spread(x_T)
         result = _run(chunk.model(model), solver, start, run, own, progress)
-        return result.x, torch.as_tensor(result.nfe).cpu().expand(CHUNK), result.error
+        return result.x, torch.as_tensor(result.nfe).cpu().expand(CHUNK), result.error, result.log_prob
 
-    x, nfe, error = Chunks(shape[0], noise.ids).map(part)
+    x, nfe, error, log_prob = Chunks(shape[0], noise.ids).map(part)
     assert x is not None
     assert nfe is not None
-    return Samples(x, int(nfe[0]) if bool((nfe == nfe[0]).all()) else nfe, error)
+    return Samples(x, int(nfe[0]) if bool((nfe == nfe[0]).all()) else nfe, error, log_prob)
 
 
 def _check_shape(shape: Any) -> tuple[int, ...]:

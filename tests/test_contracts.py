@@ -10,6 +10,7 @@ import pytest
 from subjects import ode_methods, parametrisations, sdes, solvers
 
 import sdekit as sk
+import sdekit.density.trace
 
 
 def classes():
@@ -150,6 +151,7 @@ def test_a_default_is_the_papers():
         sk.solvers,
         sk.ode,
         sk.likelihood,
+        sk.density.trace,
         sk.noise,
     ):
         for name, thing in inspect.getmembers(module, callable):

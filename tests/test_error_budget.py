@@ -9,8 +9,8 @@ from problems import F64, gaussians, mixture
 
 import sdekit as sk
 from sdekit import ode
+from sdekit.density.flow import FlowWithDensity, Probes
 from sdekit.likelihood import budget
-from sdekit.likelihood.flow import FlowWithDensity, Probes
 from sdekit.solvers.probability_flow import Flow, InAngle, InTime
 
 PROCESSES = [sk.VPSDE(), sk.SubVPSDE(), sk.VESDE(), sk.EDMSDE(), sk.FlowSDE(), sk.DiscreteVPSDE()]

@@ -17,7 +17,7 @@ ORDER = [
     {"sdes", "ode", "noise"},
     {"models", "grids"},
     {"losses", "solvers", "chunks"},
-    {"choice", "graphs"},
+    {"choice", "graphs", "density"},
     {"sampling", "simulation", "likelihood", "guidance", "presets"},
     {"tuning", "metrics", "data", "plots"},
     {"certification", "comparison", "training"},

@@ -363,3 +363,56 @@ def test_half_precision_is_encoded_in_float32():
     z = sk.encode(model, x.bfloat16())
     assert z.dtype == torch.bfloat16
     torch.testing.assert_close(z.double(), sk.encode(model, x.bfloat16().double()), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("sde", sdes())
+def test_samples_know_their_log_density(sde):
+    """It is the flow's own at each sample, whose integration starts at the other end; x is what it would be."""
+    model = mixture(sde)
+    r = sk.sample(model, (20, 2), seed=3, with_log_prob=True, dtype=F64)
+    again = sk.log_likelihood(model, r.x, tol=1e-7, budget=False)
+    torch.testing.assert_close(r.log_prob, again.log_prob, rtol=0, atol=1e-4)
+    flow = sk.solvers.ProbabilityFlow(ode.Dopri8(1e-9, 1e-9), "angle")
+    x = sk.sample(model, (20, 2), solver=flow, steps=1, denoise=False, seed=3, dtype=F64)
+    torch.testing.assert_close(r.x, x, rtol=0, atol=1e-4)
+    assert r.error.shape == (20,)
+    assert float(r.error.max()) < 1e-3
+
+
+def test_log_densities_of_samples_by_any_flow():
+    """A fixed grid of steps, a tolerance, chunks, float32, an empty batch; another solver is refused by name."""
+    model = mixture(sk.VPSDE())
+    rk4 = sk.solvers.ProbabilityFlow(ode.RK4(), "angle")
+    start = sk.Noise(0).normal((5, 2), stream="prior", dtype=F64)
+    for settings in ({"solver": rk4, "steps": 60}, {"tol": 1e-5}, {"per_sample": True}):
+        r = sk.sample(model, x_T=start, with_log_prob=True, **settings)
+        exact = sk.log_likelihood(model, r.x, tol=1e-7, budget=False).log_prob
+        torch.testing.assert_close(r.log_prob, exact, rtol=0, atol=1e-3)
+    single = sk.sample(model, x_T=start.float(), with_log_prob=True)
+    assert single.x.dtype == torch.float32
+    torch.testing.assert_close(single.log_prob, r.log_prob, rtol=0, atol=1e-4)
+    assert sk.sample(model, (0, 2), with_log_prob=True).log_prob.shape == (0,)
+    alone = sk.sample(model, (2, 2), seed=4, per_sample=True, ids=[7, 3], with_log_prob=True)
+    crowd = sk.sample(model, (9, 2), seed=4, per_sample=True, with_log_prob=True)
+    assert torch.equal(alone.log_prob, crowd.log_prob[[7, 3]])
+    with pytest.raises(sk.errors.UnsupportedCombination, match="with_log_prob needs the probability flow"):
+        sk.sample(model, (2, 2), solver=sk.solvers.DDIM(), with_log_prob=True)
+    with pytest.raises(sk.errors.InvalidArgument, match="denoise must be left out"):
+        sk.sample(model, (2, 2), denoise=True, with_log_prob=True)
+
+
+def test_interpolation_follows_the_arc_between_latents():
+    """Its ends are the data, its middle the arc's: on N(0, v) the flow is a dilation, so the arc is explicit."""
+    sde = sk.VPSDE()
+    model = sk.models.GaussianMixture(sde, [1.0], [[0.0, 0.0]], 0.3)
+    a = torch.tensor([[1.0, 0.0], [0.5, 0.2]], dtype=F64)
+    b = torch.tensor([[0.0, 2.0], [1.0, 0.4]], dtype=F64)
+    film = sk.interpolate(model, a, b, 5, tol="tight")
+    assert film.shape == (5, 2, 2)
+    torch.testing.assert_close(film[0], a, rtol=0, atol=1e-6)
+    torch.testing.assert_close(film[-1], b, rtol=0, atol=1e-6)
+    middle = torch.tensor([1.0, 2.0], dtype=F64) * math.sin(math.pi / 4)
+    torch.testing.assert_close(film[2, 0], middle, rtol=0, atol=1e-6)
+    torch.testing.assert_close(film[1, 1], 0.75 * a[1] + 0.25 * b[1], rtol=0, atol=1e-6)
+    with pytest.raises(sk.errors.InvalidArgument, match="b must be of the shape of a"):
+        sk.interpolate(model, a, b[:1], 5)

@@ -57,7 +57,7 @@ class DigitsSettings:
     """Digits of which the likelihood is taken."""
     probes: int = 1
     """Of Hutchinson's estimate, a digit."""
-    tol: float = 1e-3
+    tol: float = 0.03
     """Of the likelihood's integration."""
     labels: Settings = field(default_factory=lambda: tuned(300))
     """Of the training that adds the labels."""

@@ -53,7 +53,7 @@ class RollSettings:
     """Of the lattice on which densities are drawn."""
     held_out: int = 1000
     """Points of which the likelihood is taken."""
-    tol: float = 3e-4
+    tol: float = 1e-3
     """Of its integration."""
     objective: str = "denoising"
     """What the views are trained with: a name of OBJECTIVES."""

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..density.flow import FlowWithDensity
 from ..models.base import ScoreModel
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..solvers.probability_flow import InAngle
 from ..types import Device, NoiseSource, Stream
-from .flow import FlowWithDensity
 
 DRAWS = 8
 """Draws of the prior, a row, that the constant of its mismatch is estimated from."""

@@ -53,6 +53,10 @@ class Solver(ABC):
         """The solver's own estimate of the error of each row of a state, (B,); None where it has none."""
         return None
 
+    def log_change(self, state: State[Any]) -> Tensor | None:
+        """What the log-density of each row has changed by since the run began, (B,); None where it is not kept."""
+        return None
+
     def check(self, model: ScoreModel) -> None:  # noqa: B027 - a hook
         """Raises UnsupportedCombination where the solver cannot serve the model's process; called before a run."""
 

@@ -1447,10 +1447,14 @@ TOP = [
             "device": v.device(),
             "progress": v.flag(),
             "cuda_graph": v.flag(),
+            "with_log_prob": v.flag(),
             "full": v.flag(),
         },
         together={
             "a graph on the host": ({"cuda_graph": True}, "cuda_graph"),
+            "a graph with log-densities": ({"cuda_graph": True, "with_log_prob": True}, "cuda_graph"),
+            "a clean end with log-densities": ({"denoise": True, "with_log_prob": True}, "denoise"),
+            "log-densities of DDIM": ({"solver": s.DDIM(), "with_log_prob": True}, "with_log_prob"),
             "no shape": ({"shape": None}, "shape"),
             "another shape than the start's": ({"x_T": torch.zeros(4, 2)}, "shape"),
             **WRONG_IDS,
@@ -1576,6 +1580,12 @@ TOP = [
             },
         )
         for way, name in ((sk.encode, "x"), (sk.decode, "z"))
+    ),
+    Entry(
+        sk.interpolate,
+        lambda: {"model": spy(), "a": X, "b": X + 1.0, "steps": 3, "tol": "fast"},
+        {"model": v.model(), "a": v.batch(), "b": v.batch(), "steps": v.whole(2), **INTEGRATION},
+        together={**BOTH, "fewer ends than starts": ({"b": torch.zeros(1, 2)}, "b")},
     ),
     Entry(sk.Hutchinson, NONE, {"n": v.whole(1), "distribution": v.choice(), "fresh": v.flag(), "at_once": v.whole(1)}),
     Entry(sk.Exact, NONE, {"at_once": v.whole(1)}),

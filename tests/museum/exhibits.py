@@ -34,11 +34,11 @@ from test_certification import holds
 import sdekit as sk
 from sdekit import sampling, simulation
 from sdekit.certification import checks
+from sdekit.density.flow import FlowWithDensity
+from sdekit.density.trace import Exact
 from sdekit.errors import InvalidArgument, ScheduleError, SDEKitError
 from sdekit.likelihood import log_likelihood
 from sdekit.likelihood.exact import _density
-from sdekit.likelihood.flow import FlowWithDensity
-from sdekit.likelihood.trace import Exact
 from sdekit.models.base import GaussianPrediction, evaluating
 from sdekit.models.parametrisations import _index
 from sdekit.noise import BrownianPath, KeyedNoise

@@ -124,3 +124,16 @@ def _products(trace: Trace, v: Tensor, x: Tensor, vectors: Tensor, graph: bool, 
             f"({error})"
         ) from error
     return rows.reshape(vectors.shape)
+
+
+TRACES: dict[str, Trace] = {"exact": Exact(), "hutchinson": Hutchinson(fresh=True)}
+"""Traces by name."""
+
+
+def trace_of(owner: str, trace: str | Trace | None, dimension: int) -> Trace:
+    """The trace, that of the name, or, of None, the default for events of so many coordinates."""
+    if trace is None:
+        return TRACES["exact" if dimension <= EXACT else "hutchinson"]
+    if isinstance(trace, Trace):
+        return trace
+    return TRACES[one_of(owner, "trace", trace, TRACES)]
