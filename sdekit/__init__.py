@@ -14,7 +14,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import errors, grids, guidance, losses, models, networks, noise, ode, sdes, solvers, types
-from .likelihood import Exact, Hutchinson, Likelihood, decode, encode, interpolate, log_likelihood
+from .likelihood import (
+    DiscreteLikelihood,
+    Exact,
+    Hutchinson,
+    Likelihood,
+    decode,
+    discrete_log_likelihood,
+    encode,
+    interpolate,
+    log_likelihood,
+)
 from .models.convert import convert
 from .noise import BrownianPath, KeyedNoise, Noise
 from .presets import ddpm, edm, ncsn
@@ -66,6 +76,7 @@ __all__ = [
     "VESDE",
     "VPSDE",
     "CosineSDE",
+    "DiscreteLikelihood",
     "DiscreteVESDE",
     "DiscreteVPSDE",
     "BrownianPath",
@@ -91,6 +102,7 @@ __all__ = [
     "data",
     "ddpm",
     "decode",
+    "discrete_log_likelihood",
     "edm",
     "encode",
     "errors",

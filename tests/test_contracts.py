@@ -132,6 +132,7 @@ DEFAULTS = {
     sk.likelihood.Exact: {"at_once": 16},
     sk.likelihood.Hutchinson: {"n": 4, "fresh": False, "at_once": 16},
     sk.likelihood.Likelihood: {"probes": 0},
+    sk.discrete_log_likelihood: {"draws": 1, "seed": 0},
     sk.log_likelihood: {"budget": True, "seed": 0, "per_sample": False},
     **{flow: {"per_sample": False} for flow in (sk.encode, sk.decode)},
     **{source: {"seed": 0} for source in (sk.Noise, sk.KeyedNoise, sk.BrownianPath)},

@@ -416,3 +416,41 @@ def test_interpolation_follows_the_arc_between_latents():
     torch.testing.assert_close(film[1, 1], 0.75 * a[1] + 0.25 * b[1], rtol=0, atol=1e-6)
     with pytest.raises(sk.errors.InvalidArgument, match="b must be of the shape of a"):
         sk.interpolate(model, a, b[:1], 5)
+
+
+def levels_of_a_gaussian():
+    """Rows of five levels, 0.5 apart from -1, in two coordinates, and a Gaussian model of the dequantised."""
+    sde = sk.VPSDE(t_min=1e-5).with_prior(0.0, 0.8)
+    model = sk.models.GaussianMixture(sde, [1.0], torch.zeros(1, 2, dtype=F64), 0.64)
+    x = -1.0 + 0.5 * torch.tensor([[0, 1], [2, 2], [4, 3]], dtype=F64)
+    cdf = torch.distributions.Normal(0.0, 0.8).cdf
+    return model, x, (cdf(x + 0.25) - cdf(x - 0.25)).log().sum(1)
+
+
+def test_more_draws_bring_the_bound_to_the_probability_of_the_level():
+    """The mean of one draw's bound is Jensen's, below log P; that of 60 draws together is at it."""
+    model, x, exact = levels_of_a_gaussian()
+    how = {"bin_width": 0.5, "origin": -1.0, "method": ode.RK4(2)}  # its flow in the angle stands still
+    many = sk.discrete_log_likelihood(model, x, draws=60, seed=1, **how)
+    assert many.each.shape == (60, 3)
+    u = (torch.arange(400, dtype=F64) + 0.5) / 400 - 0.5
+    inside = torch.distributions.Normal(0.0, 0.8).log_prob(x[..., None] + 0.5 * u).mean(2).sum(1) + 2 * math.log(0.5)
+    sd = many.each.std(0) / 60**0.5
+    assert bool(((many.each.mean(0) - inside).abs() < 5 * sd).all())
+    assert bool(((many.log_prob - exact).abs() < 5 * sd).all())
+    assert bool((inside < exact - 1e-4).all())
+    bits = -many.log_prob / (2 * math.log(2))
+    torch.testing.assert_close(many.bits_per_dim, bits)
+    assert many.mean() == pytest.approx((float(bits.mean()), float(bits.std()) / 3**0.5))
+    alone = sk.discrete_log_likelihood(model, x[1:2], seed=1, per_sample=True, ids=[1], **how)
+    crowd = sk.discrete_log_likelihood(model, x, seed=1, per_sample=True, **how)
+    assert torch.equal(alone.each, crowd.each[:, 1:2])
+
+
+def test_data_that_are_not_on_levels_are_refused():
+    """The first one off is named; what is dequantised already is such data."""
+    model, x, _ = levels_of_a_gaussian()
+    with pytest.raises(sk.errors.InvalidArgument, match=r"apart from -1, got 1 numbers that do not, such as 0.1"):
+        sk.discrete_log_likelihood(model, torch.tensor([[0.1, 0.0]]), bin_width=0.5, origin=-1.0)
+    with pytest.raises(sk.errors.InvalidArgument, match="budget must be left out"):
+        sk.discrete_log_likelihood(model, x, bin_width=0.5, origin=-1.0, budget=True)

@@ -1582,6 +1582,23 @@ TOP = [
         for way, name in ((sk.encode, "x"), (sk.decode, "z"))
     ),
     Entry(
+        sk.discrete_log_likelihood,
+        lambda: {"model": spy(), "x": torch.zeros(3, 2), "bin_width": 0.5, "origin": -1.0, "tol": "fast"},
+        {
+            "model": v.model(),
+            "x": but(v.batch(), off=torch.full((3, 2), 0.1)),
+            "bin_width": v.number(above=0.0),
+            "origin": v.number(),
+            "draws": v.whole(1),
+            "seed": by("Noise", v.seed()),
+            "settings": Free("those of log_likelihood, which checks them"),
+        },
+        together={
+            "a source": ({"noise": sk.Noise(0)}, "noise"),
+            "an unknown setting": ({"tol": "cats"}, "tol", "log_likelihood"),
+        },
+    ),
+    Entry(
         sk.interpolate,
         lambda: {"model": spy(), "a": X, "b": X + 1.0, "steps": 3, "tol": "fast"},
         {"model": v.model(), "a": v.batch(), "b": v.batch(), "steps": v.whole(2), **INTEGRATION},
@@ -1878,6 +1895,7 @@ RECORDS = {
     sk.Level: "a process makes it",
     sk.GaussianLevel: "a process makes it",
     sk.Likelihood: "log_likelihood makes it",
+    sk.DiscreteLikelihood: "discrete_log_likelihood makes it",
     sk.Samples: "sample makes it",
     sk.TunedGrid: "tune_grid makes it",
     sk.solvers.State: "a run makes it",
