@@ -1281,3 +1281,75 @@ def test_compare_takes_ones_own_model(tmp_path, monkeypatch):
     for name, out in (("mine_compared:model", "a"), ("ring", "b")):
         assert main(["compare", name, "nfe=N", *argv, "--out", out]) == 0
     assert without_seconds(tmp_path / "a") == without_seconds(tmp_path / "b")
+
+
+# likelihood
+
+
+def test_likelihood_prints_the_mean_and_writes_rows(tmp_path, capsys):
+    """The rows are the function's own, and the mean that of the exact density, within the error on the label."""
+    model = sk.comparison.oracle("modes")
+    x = model.sample(12, sk.Noise(1), t=model.sde.t_min)
+    np.save(tmp_path / "x.npy", x.numpy())
+    np.save(tmp_path / "far.npy", (0.99 * x).numpy())
+    out = tmp_path / "a"
+    argv = ["likelihood", "modes", str(tmp_path / "x.npy"), str(tmp_path / "far.npy"), "--batch", "7", "--tol", "1e-3"]
+    assert main([*argv, "--out", str(out)]) == 0
+    said, _ = capsys.readouterr()
+    assert sorted(p.name for p in out.iterdir()) == [
+        MARK, "histogram.png", "likelihood.json", "rows.csv", "rows.npz",
+    ]  # fmt: skip
+    summary = json.loads((out / "likelihood.json").read_text())
+    about = summary["sets"][str(tmp_path / "x.npy")]
+    exact = model.log_prob(x, model.sde.t_min)
+    assert about["rows"] == 12
+    assert abs(about["mean"] - float(exact.mean())) <= about["most_solver"] + about["most_prior"]
+    assert about["standard_error"] == pytest.approx(float(exact.std()) / 12**0.5, rel=1e-2)
+    rows = list(csv.DictReader(io.StringIO((out / "rows.csv").read_text())))
+    assert len(rows) == 24
+    direct = sk.log_likelihood(model, x, tol=1e-3, per_sample=True).log_prob.tolist()
+    assert [float(row["log_prob"]) for row in rows[:12]] == direct
+    with np.load(out / "rows.npz") as arrays:
+        assert arrays["0_log_prob"].tolist() == direct
+    pairs = (exact[:, None] > model.log_prob(0.99 * x, model.sde.t_min)[None]).double().mean()
+    assert summary["separation"] == pytest.approx(float(pairs), abs=1e-2)
+    assert f"{100 * summary['separation']:.1f} % of pairs" in said
+
+
+def test_likelihood_of_levels_is_a_bound_in_bits(tmp_path, capsys):
+    """Data with levels are refused without them, with the flags that would do, and dequantised with them."""
+    x = 0.5 * sk.Noise(0).normal((40, 2), stream="data", dtype=torch.float64).round()
+    np.save(tmp_path / "x.npy", x.numpy())
+    argv = ["likelihood", "gaussian", str(tmp_path / "x.npy"), "--tol", "0.01", "--out", str(tmp_path / "a")]
+    event = tuple(sk.comparison.oracle("gaussian").means.shape[1:])
+    if event != (2,):
+        np.save(tmp_path / "x.npy", x[:, :1].expand(-1, *event).numpy())
+    assert main(argv) == 2
+    _, err = capsys.readouterr()
+    assert "levels, 0.5 apart from" in err
+    assert "--bin-width 0.5 --origin -" in err
+    assert not (tmp_path / "a").exists()
+    low = float(x.min())
+    assert main([*argv, "--bin-width", "0.5", "--origin", str(low), "--draws", "2", "--limit", "10"]) == 0
+    assert "bits per dimension, at most" in capsys.readouterr()[0]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["ring", "digits"], "DATA: rows must be of shape (2,), got (1, 8, 8) in digits"),
+        (["ring", "swissroll", "swissroll"], "DATA: must be one data set, or two that differ"),
+        (["ring", "none.npy"], "DATA: must be one of digits, swissroll or an .npy file that is there"),
+        (["ring", "swissroll", "--bin-width", "0.1"], "--bin-width: must be given with --origin"),
+        (["ring", "swissroll", "--tol", "2"], "--tol"),
+        (["Nope", "swissroll"], "MODEL: must be one of"),
+    ],
+)
+def test_likelihood_refuses_before_it_writes(tmp_path, monkeypatch, capsys, argv, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(["likelihood", *argv, "--out", "a"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.count("\n") == 1
+    assert said in err
+    assert not Path("a").exists()

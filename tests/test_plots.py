@@ -81,6 +81,7 @@ def every_picture():
         "image_grid": lambda: plots.image_grid(checkers(6)),
         "image_rows": lambda: plots.image_rows([checkers(4), checkers(4)], ["a", "b"], [""] * 4, groups=[1]),
         "loss_curves": lambda: plots.loss_curves({"a": [1.0, 0.5, 0.4], "b": [2.0]}),
+        "histogram": lambda: plots.histogram({"a": [0.1, 0.5, 0.7, 2.0], "b": [1.0, 1.5]}, "nats"),
         "mark_chart": lambda: plots.mark_chart([Mark("a", 1.0), Mark("b", 2.0, 0.5)], "bits"),
         "path_panels": lambda: plots.path_panels([PathPanel("p", paths, points)], grid, density),
         "point_panels": lambda: plots.point_panels([PointPanel("p", points, along, 2.0)], 2, ["row"]),

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .inputs import DATA
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
 HELP = "put samplers of one model beside each other: errors and distances for network evaluations and seconds"
 
 OUT = Path("sdekit-comparison")
-
-DATA = ("digits", "swissroll")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -49,14 +49,15 @@ def run(args: argparse.Namespace) -> None:
     from ..comparison.run import check
     from ..errors import MOST, whole
     from .folder import Folder
+    from .inputs import data_of, model_of
 
     samples = whole("sdekit compare", "--samples", args.samples, at_least=4, at_most=MOST)
     seed = whole("sdekit compare", "--seed", args.seed, at_least=0)
     repeats = whole("sdekit compare", "--repeats", args.repeats, at_least=2, at_most=MOST)
     for budget in args.nfe:
         whole("sdekit compare", "--nfe", budget, at_least=1, at_most=MOST)
-    model = _model(args.model)
-    data = None if args.data is None else _data(args.data)
+    model = model_of(args.model)
+    data = None if args.data is None else data_of("--data", args.data)
     shape = (samples, *_event(args.event, model, data))
     entries = [_entry(text) for text in args.samplers] or DEFAULT
     settings: dict[str, Any] = {"nfe": args.nfe, "data": data, "seed": seed, "repeats": repeats}
@@ -69,58 +70,6 @@ def run(args: argparse.Namespace) -> None:
     with folder.writing("comparison.png") as path:
         found.plot(path)
     print(f"{found.table(found.main)}\n\nall figures are in {folder.path}")
-
-
-def _model(text: str) -> Any:
-    """The model that a text names: a law, a file, or one's own."""
-    from ..comparison.oracles import NAMES, oracle
-    from ..errors import InvalidArgument, SDEKitError
-    from ..models import ScoreModel
-    from .objects import read
-
-    if text in NAMES:
-        return oracle(text)
-    path = Path(text)
-    if path.exists():
-        from ..training import load_model
-
-        try:
-            return load_model(path)
-        except SDEKitError as error:
-            raise InvalidArgument(f"MODEL: {error}") from error
-    if ":" not in text:
-        raise InvalidArgument(
-            f"MODEL: must be one of {', '.join(NAMES)}, a file that is there, or module:name, got {text!r}"
-        )
-    model = read("MODEL", text)
-    if not isinstance(model, ScoreModel):
-        raise InvalidArgument(f"MODEL: {text!r} must be a model, got {type(model).__name__}")
-    return model
-
-
-def _data(text: str) -> Tensor:
-    """Data by name, or from a file."""
-    import numpy as np
-    import torch
-
-    from ..data import digits, swiss_roll
-    from ..errors import InvalidArgument
-
-    if text == "digits":
-        known = digits()
-        return torch.cat([known.train, known.test])
-    if text == "swissroll":
-        return swiss_roll(10_000)
-    path = Path(text)
-    if path.suffix != ".npy" or not path.is_file():
-        raise InvalidArgument(f"--data: must be one of {', '.join(DATA)} or an .npy file that is there, got {text!r}")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InvalidArgument(f"--data: {path} must be an array as numpy.save writes it: {error}") from error
-    if array.dtype.kind not in "fiu":
-        raise InvalidArgument(f"--data: {path} must hold real numbers, (M, *event), got {array.dtype}")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
 
 
 def _event(given: list[int] | None, model: Any, data: Tensor | None) -> tuple[int, ...]:

@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..errors import SDEKitError
-from . import certify, compare, demo, info
+from . import certify, compare, demo, info, likelihood
 
-COMMANDS = {"demo": demo, "compare": compare, "certify": certify, "info": info}
+COMMANDS = {"demo": demo, "compare": compare, "likelihood": likelihood, "certify": certify, "info": info}
 """The commands: modules with HELP, configure(parser) and run(args); they import what is heavy when they run."""
 
 

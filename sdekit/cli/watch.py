@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,15 +46,16 @@ def counting(model: ScoreModel, name: str, calls: int) -> Iterator[ScoreModel]:
 
 @contextmanager
 def travelling(model: ScoreModel, name: str, rows: int, start: float, end: float) -> Iterator[ScoreModel]:
-    """The model under a bar of the share of the way that all rows have gone from one time to another.
+    """The model under a bar of the share of the way that all rows have gone from one time to another, in log(t).
 
     For methods that choose the steps of every row, and drop a row where it has arrived.
     """
+    low = max(start, 1e-6 * end)
     form = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
     with tqdm(total=100.0, desc=f"  {name}", leave=False, bar_format=form) as bar:
 
         def tell(left: int, time: float) -> None:
-            share = 1.0 - left / rows * (end - time) / (end - start)
+            share = 1.0 - left / rows * math.log(end / min(max(time, low), end)) / math.log(end / low)
             bar.set_postfix_str(f"t {time:.3f}", refresh=False)
             bar.update(max(0.0, round(100 * share, 1) - bar.n))
 

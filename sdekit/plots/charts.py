@@ -326,3 +326,26 @@ def mark_chart(marks: Sequence[Mark], label: str) -> Figure:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     return fig
+
+
+@style.picture
+def histogram(sets: Mapping[str, Sequence[float]], label: str) -> Figure:
+    """Values by name over common bins, by Freedman and Diaconis' rule on all of them, as shares of their set."""
+    checks.text("histogram", "label", label)
+    for values in checks.named("histogram", "sets", sets).values():
+        checks.finite("histogram", "sets", values)
+        if not len(values):
+            raise InvalidArgument("histogram: sets must hold at least one value each, got none")
+    edges = np.histogram_bin_edges(np.concatenate([np.asarray(v, dtype=float) for v in sets.values()]), "fd")
+    if len(edges) > 201:  # few values far out
+        edges = np.linspace(edges[0], edges[-1], 201)
+    fig = style.figure(7.2, 3.4)
+    axes = fig.add_subplot()
+    for colour, (name, values) in zip(itertools.cycle(style.CYCLE), sets.items(), strict=False):
+        weights = np.full(len(values), 1.0 / len(values))
+        axes.hist(values, edges.tolist(), weights=weights, color=colour, alpha=0.55, label=name)
+        axes.axvline(float(np.mean(values)), color=colour, linewidth=1.4)
+    axes.set(xlabel=label, ylabel="share of rows")
+    if len(sets) > 1:
+        axes.legend()
+    return fig

@@ -1666,6 +1666,14 @@ PLOTS = [
         },
     ),
     Entry(
+        p.histogram,
+        lambda: {"sets": {"a": [1.0, 2.0]}, "label": "nats"},
+        {
+            "sets": but(v.mapping(), empty={}, of_nothing={"a": []}, a_nan={"a": [v.NAN]}),
+            "label": Wrong({"none": None, "number": 3}),
+        },
+    ),
+    Entry(
         p.mark_chart,
         lambda: {"marks": [p.Mark("a", 1.0)], "label": "bits"},
         {

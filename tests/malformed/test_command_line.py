@@ -35,6 +35,18 @@ WRONG = {
     ("certify", "--out"): ["notes.txt", "notes.txt/below", "full"],
     ("certify", "--all"): ["=yes"],
     ("certify", "--force"): ["=no"],
+    ("likelihood", "model"): ["Nope", "no.safetensors", "notes.txt", "os:nothing", "no_module:x", "os:path", ""],
+    ("likelihood", "data"): ["cats", "notes.txt", "no.npy", "", "digits"],
+    ("likelihood", "--tol"): ["0", "1", "-1", "nan", "small"],
+    ("likelihood", "--trace"): ["exactly", ""],
+    ("likelihood", "--bin-width"): ["0", "-1", "nan", "wide", "0.1"],
+    ("likelihood", "--origin"): ["nan", "low", "0"],
+    ("likelihood", "--draws"): ["0", "-1", "many", "1.5", "10000001"],
+    ("likelihood", "--limit"): ["0", "-1", "many", "1.5"],
+    ("likelihood", "--batch"): ["0", "-1", "many", "1.5", "10000001"],
+    ("likelihood", "--seed"): ["one", "1.5", "-1", ""],
+    ("likelihood", "--out"): ["notes.txt", "notes.txt/below", "full"],
+    ("likelihood", "--force"): ["=no"],
     ("compare", "model"): ["Nope", "no.safetensors", "notes.txt", "os:nothing", "no_module:x", "os:path", ""],
     ("compare", "--nfe"): ["0", "-1", "two", "2.5", "1e3", "10000001"],
     ("compare", "--samples"): ["3", "-1", "many", "2.5", "10000001"],
@@ -49,7 +61,7 @@ WRONG = {
 """Wrong values by command and flag; a value that begins with "=" is glued to a flag that takes none."""
 
 FREE = {"-h", "--help"}
-FIRST = {"compare": ["ring"]}
+FIRST = {"compare": ["ring"], "likelihood": ["ring", "swissroll"]}
 """What a command needs before its flags."""
 
 
@@ -78,7 +90,8 @@ def lines():
             elif flag.startswith("-"):
                 yield [command, *FIRST.get(command, []), f"{flag}={value}"]
             else:
-                yield [command, *(FIRST.get(command, []) if flag == "samplers" else []), value]
+                before = FIRST.get(command, [])[: flag in ("samplers", "data")]
+                yield [command, *before, value, *(["swissroll"] if (command, flag) == ("likelihood", "model") else [])]
     for command, flag in sorted(flags()):
         if flag.startswith("-") and not any(v.startswith("=") for v in WRONG.get((command, flag), [])):
             yield [command, *FIRST.get(command, []), flag]  # a value is missing
