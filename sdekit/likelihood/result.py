@@ -25,7 +25,8 @@ class Likelihood:
     probes: int = 0
     """Independent estimates of the trace; 0 where it is exact."""
     solver: Tensor | None = None
-    """(B,): what the integrator's errors add up to; infinite where a method has no estimate. None without a budget."""
+    """(B,): what the integrator's errors add up to; infinite where a method has no estimate, and of the libraries'
+    methods an estimate rather than a bound. None without a budget."""
     prior: Tensor | None = None
     """(B,): a bound of |log p_T - log prior| at x_T, by the model's own score there. None without a budget."""
     truncation: Tensor | None = None

@@ -19,8 +19,8 @@ class Adaptive(ODEMethod, ABC):
     """An embedded Runge-Kutta pair; each row of the batch has its own time, step and error control.
 
     A row's step is accepted where every coordinate's error estimate is within atol + rtol max(|x|, |x'|); of a field
-    that weighs its errors, where what they count for is within atol. The next step is h min(10, max(0.2, 0.9 r^-0.14
-    r_before^0.08)), with r the largest ratio of estimate and tolerance:
+    that weighs its errors, where what they count for is within atol + rtol times what x counts for. The next step is
+    h min(10, max(0.2, 0.9 r^-0.14 r_before^0.08)), with r the largest ratio of estimate and tolerance:
     Gustafsson's PI control (Hairer & Wanner 1996, section IV.2, eq. 2.43c). What a row returns does not depend on
     its batch mates. The host waits for the device once a step.
 
@@ -111,7 +111,8 @@ class _Run(Rows):
         if isinstance(self.field, Weighing):
             local, before, slope = (v.reshape(len(v), *self.shape[1:]) for v in (local, self.x, self.slope))
             counted = self.field.weigh(local, before, slope, self.t)
-            return counted.to(x.dtype)[:, None], counted.double() / self.method.atol
+            scale = self.field.weigh(before, before, slope, self.t)
+            return counted.to(x.dtype)[:, None], (counted / (self.method.atol + self.method.rtol * scale)).double()
         return local, (local.abs() / self._tolerance(self.x, x)).amax(1).double()
 
     @staticmethod

@@ -36,7 +36,7 @@ class Batched(Field, Protocol):
 
 @runtime_checkable
 class Weighing(Field, Protocol):
-    """A field that knows what its errors count for: adaptive methods then hold that within ``atol``, row by row."""
+    """A field that knows what its errors count for: adaptive methods then hold that, row by row."""
 
     def weigh(self, error: Tensor, x: Tensor, slope: Tensor, t: Tensor) -> Tensor:
         """What the local errors (n, *event) of a step that began at x, slope and t count for, (n,), at least 0."""
