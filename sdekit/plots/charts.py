@@ -335,7 +335,7 @@ def histogram(sets: Mapping[str, Sequence[float]], label: str) -> Figure:
     for values in checks.named("histogram", "sets", sets).values():
         checks.finite("histogram", "sets", values)
         if not len(values):
-            raise InvalidArgument("histogram: sets must hold at least one value each, got none")
+            raise InvalidArgument(f"histogram: sets must hold at least one value each, got {describe(sets)}")
     edges = np.histogram_bin_edges(np.concatenate([np.asarray(v, dtype=float) for v in sets.values()]), "fd")
     if len(edges) > 201:  # few values far out
         edges = np.linspace(edges[0], edges[-1], 201)
