@@ -50,12 +50,14 @@ def travelling(model: ScoreModel, name: str, rows: int, start: float, end: float
 
     For methods that choose the steps of every row, and drop a row where it has arrived.
     """
-    low = max(start, 1e-6 * end)
+    low = 1e-6 * max(start, end)  # a process may begin at 0
+    first, last = (math.log(max(t, low)) for t in (start, end))
     form = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
     with tqdm(total=100.0, desc=f"  {name}", leave=False, bar_format=form) as bar:
 
         def tell(left: int, time: float) -> None:
-            share = 1.0 - left / rows * math.log(end / min(max(time, low), end)) / math.log(end / low)
+            ahead = (last - math.log(max(time, low))) / (last - first)
+            share = 1.0 - left / rows * min(max(ahead, 0.0), 1.0)
             bar.set_postfix_str(f"t {time:.3f}", refresh=False)
             bar.update(max(0.0, round(100 * share, 1) - bar.n))
 
