@@ -351,3 +351,31 @@ def test_what_needs_no_scikit_learn_works_without(monkeypatch):
     assert swiss_roll_density(SDE).sample(3, sk.Noise(0)).shape == (3, 2)
     assert dequantise(torch.zeros(2, 2), 1.0, sk.Noise(0)).shape == (2, 2)
     assert roll_position(torch.zeros(2, 2)).shape == (2,)
+
+
+# Logits of bounded data
+
+
+def test_the_logit_goes_to_all_of_space_and_back():
+    """Its slope is that of autograd's Jacobian, the inverse ends where it began, and the middle goes to 0."""
+    logit = sk.data.Logit(-0.5, 16.5, margin=0.02)
+    x = torch.tensor([[-0.5, 16.5], [8.0, 3.25]], dtype=F64)
+    y = logit(x)
+    torch.testing.assert_close(y[0], torch.tensor([math.log(0.02 / 0.98), math.log(0.98 / 0.02)], dtype=F64))
+    assert float(y[1, 0]) == pytest.approx(0, abs=1e-15)
+    torch.testing.assert_close(logit.inverse(y), x, rtol=0, atol=1e-12)
+    slopes = [torch.autograd.functional.jacobian(lambda r: logit(r[None])[0], row).logdet() for row in x]
+    torch.testing.assert_close(logit.log_slope(x), torch.stack(slopes))
+    with pytest.raises(InvalidArgument, match=r"Logit: x must lie between -0.5 and 16.5, got 17"):
+        logit(x + 0.5)
+
+
+def test_a_loss_of_dequantised_data_sees_their_logits():
+    """The bins first, then the transform, whose ends hold them whole."""
+    model = mixture(sk.VPSDE())
+    x0 = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=F64)
+    logit, inner, noise = sk.data.Logit(-0.5, 3.5), DenoisingScoreMatching(), sk.Noise(5)
+    wanted = inner(model, logit(dequantise(x0, 1.0, noise)), noise)
+    assert torch.equal(Dequantised(1.0, inner, logit)(model, x0, sk.Noise(5)), wanted)
+    with pytest.raises(sk.errors.InvalidType, match="transform must be a Logit or None"):
+        Dequantised(1.0, inner, torch.logit)

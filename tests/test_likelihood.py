@@ -447,6 +447,35 @@ def test_more_draws_bring_the_bound_to_the_probability_of_the_level():
     assert torch.equal(alone.each, crowd.each[:, 1:2])
 
 
+def test_the_logit_s_slope_is_counted():
+    """A Gaussian model of logits: a level's probability is the Gaussian's between the logits of its ends."""
+    logit = sk.data.Logit(-0.5, 3.5, margin=0.01)
+    sde = sk.VPSDE(t_min=1e-5).with_prior(0.0, 0.8)
+    model = sk.models.GaussianMixture(sde, [1.0], torch.zeros(1, 2, dtype=F64), 0.64)
+    x = torch.tensor([[0, 1], [2, 2], [3, 0]], dtype=F64)
+    how = {"bin_width": 1.0, "origin": 0.0, "transform": logit, "method": ode.RK4(2)}
+    r = sk.discrete_log_likelihood(model, x, draws=400, seed=3, **how)
+    cdf = torch.distributions.Normal(0.0, 0.8).cdf
+    exact = (cdf(logit(x + 0.5)) - cdf(logit(x - 0.5))).log().sum(1)
+    ratios = torch.exp(r.each - exact)
+    assert bool(((ratios.mean(0) - 1).abs() < 5 * ratios.std(0) / 20).all())
+    bare = torch.exp(r.each - logit.log_slope(x) - exact)
+    assert not bool(((bare.mean(0) - 1).abs() < 5 * bare.std(0) / 20).any())
+    with pytest.raises(sk.errors.InvalidType, match=r"transform must be one such as data.Logit"):
+        sk.discrete_log_likelihood(model, x, bin_width=1.0, origin=0.0, transform=torch.logit)
+
+
+def test_floats_on_levels_are_refused_unless_they_are_a_lattice_of_points():
+    """In eight coordinates and more, where fewer than a tenth of the numbers differ, evenly."""
+    model = sk.ddpm(lambda x, label: x)
+    x = torch.arange(64.0).reshape(4, 16) % 4 / 2 - 1
+    with pytest.raises(sk.errors.InvalidArgument, match=r"4 levels, 0.5 apart from -1, .*bin_width=0.5, origin=-1\)"):
+        sk.log_likelihood(model, x, method=ode.RK4(2))
+    uneven = torch.where(x == 0.5, x + 0.1, x)
+    for fine in (x.reshape(32, 2), uneven, torch.zeros(4, 16), torch.arange(64.0).reshape(4, 16)):
+        sk.log_likelihood(model, fine, method=ode.RK4(2), budget=False)
+
+
 def test_data_that_are_not_on_levels_are_refused():
     """The first one off is named; what is dequantised already is such data."""
     model, x, _ = levels_of_a_gaussian()

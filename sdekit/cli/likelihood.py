@@ -102,25 +102,21 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(name: str, data: Tensor, model: Any, dequantised: bool) -> None:
     """Raises InvalidArgument, before anything is written, for data that the model cannot be asked for."""
-    import torch
-
     from ..comparison.run import event_of
     from ..errors import InvalidArgument
+    from ..likelihood.levels import levels_of
 
     if not len(data):
         raise InvalidArgument(f"DATA: must hold at least one row, got none in {name}")
     event = event_of(model)
     if event is not None and tuple(data.shape[1:]) != tuple(event):
         raise InvalidArgument(f"DATA: rows must be of shape {tuple(event)}, got {tuple(data.shape[1:])} in {name}")
-    levels = torch.unique(data)
-    if dequantised or len(levels) < 2 or 10 * len(levels) > data.numel():
-        return
-    width = float(levels.diff().min())
-    place = (levels - levels[0]) / width
-    if bool(((place - place.round()).abs() < 1e-3).all()):
+    known = None if dequantised else levels_of(data)
+    if known is not None:
+        count, lowest, width = known
         raise InvalidArgument(
-            f"DATA: {name} has {len(levels)} levels, {width:g} apart from {float(levels[0]):g}, and no density: give "
-            f"--bin-width {width:g} --origin {float(levels[0]):g}, and it is dequantised"
+            f"DATA: {name} has {count} levels, {width:g} apart from {lowest:g}, and no density: give "
+            f"--bin-width {width:g} --origin {lowest:g}, and it is dequantised"
         )
 
 

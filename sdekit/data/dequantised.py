@@ -11,7 +11,8 @@ from ..errors import InvalidArgument, InvalidType, batch, check_source, describe
 from ..losses import DenoisingScoreMatching
 from ..models.base import ScoreModel, check_model
 from ..types import NoiseSource
-from .base import dequantise, spread
+from .base import spread
+from .logit import Logit
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class Dequantised:
     A model so trained is of the dequantised data's density, whose bits per dimension count; one trained on the bare
     levels is of points, and its likelihood grows without bound.
 
-    ``bin_width``: as of ``dequantise``. ``loss``: what is asked of the dequantised rows.
+    ``bin_width``: as of ``dequantise``. ``loss``: what is asked of the dequantised rows. ``transform``: a
+    :class:`Logit` that they go through first, whose ends hold every level's whole bin; the model is then of its image.
     """
 
     bin_width: float
     loss: DenoisingScoreMatching = field(default_factory=DenoisingScoreMatching)
+    transform: Logit | None = None
 
     def __post_init__(self) -> None:
         number("Dequantised", "bin_width", self.bin_width, above=0.0)
@@ -33,6 +36,8 @@ class Dequantised:
             raise InvalidType(
                 f"Dequantised: loss must be one such as DenoisingScoreMatching(), got {describe(self.loss)}"
             )
+        if self.transform is not None and not isinstance(self.transform, Logit):
+            raise InvalidType(f"Dequantised: transform must be a Logit or None, got {describe(self.transform)}")
 
     def __call__(self, model: ScoreModel, x0: Tensor, noise: NoiseSource, **condition: Any) -> Tensor:
         """The loss of a batch x0, (B, *event), as a scalar tensor."""
@@ -40,8 +45,12 @@ class Dequantised:
         if not len(batch("Dequantised", "x0", x0)):
             raise InvalidArgument("Dequantised: x0 must hold at least one row, got none")
         check_source("Dequantised", noise)
-        return self.loss(model, dequantise(x0, self.bin_width, noise), noise, **condition)
+        return self.loss(model, self._spread(x0, noise), noise, **condition)
 
     def per_sample(self, model: ScoreModel, x0: Tensor, noise: NoiseSource, **condition: Any) -> Tensor:
         """The loss of each row, (B, *event) -> (B,), unchecked."""
-        return self.loss.per_sample(model, spread(x0, self.bin_width, noise), noise, **condition)
+        return self.loss.per_sample(model, self._spread(x0, noise), noise, **condition)
+
+    def _spread(self, x0: Tensor, noise: NoiseSource) -> Tensor:
+        x = spread(x0, self.bin_width, noise)
+        return x if self.transform is None else self.transform(x)

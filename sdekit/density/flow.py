@@ -10,7 +10,11 @@ from torch import Tensor
 
 from ..solvers.probability_flow import Flow, InAngle, InTime
 from ..types import NoiseSource, Time
+from .adjoint import evaluate
 from .trace import Trace
+
+GRADIENTS = ("direct", "adjoint")
+"""How gradients flow through a log-density: through every evaluation's graph, or through evaluations made again."""
 
 
 class Probes:
@@ -49,14 +53,14 @@ class FlowWithDensity:
         probes: Probes,
         *,
         index: Tensor | None = None,
-        graph: bool = False,
+        gradient: str | None = None,
     ):
         self.flow = flow
         self.event = tuple(event)
         self.dimension = math.prod(event)
         self.probes = probes
         self.index = index
-        self.graph = graph
+        self.gradient = gradient
 
     @property
     def frame(self) -> InTime | InAngle:
@@ -68,16 +72,22 @@ class FlowWithDensity:
         probes = self.probes.next()
         if probes is not None and self.index is not None:
             probes = probes[self.index]
+        if self.gradient == "adjoint":
+            return evaluate(self, x, t, probes)
+        return self.derivative(x, t, probes, graph=self.gradient == "direct")
+
+    def derivative(self, x: Tensor, t: Time, probes: Tensor | None, *, graph: bool) -> Tensor:
+        """The derivative with those probes; with a graph, gradients flow through it."""
         with torch.inference_mode(False), torch.enable_grad():
             place = x[:, : self.dimension].reshape(len(x), *self.event)
             # a clone: autograd refuses what was made in inference mode
-            place = place if self.graph and place.requires_grad else place.clone().detach().requires_grad_()
+            place = place if graph and place.requires_grad else place.clone().detach().requires_grad_()
             slope = self.flow(place, t).reshape(len(x), self.dimension)
             if not slope.requires_grad:  # a flow that does not depend on x
                 slope = slope + 0.0 * place.reshape(slope.shape)
-            divergence = self.probes.trace.divergence(slope, place, probes, graph=self.graph)
+            divergence = self.probes.trace.divergence(slope, place, probes, graph=graph)
         result = torch.cat([slope, divergence], 1)
-        return result if self.graph else result.detach()
+        return result if graph else result.detach()
 
     def weigh(self, error: Tensor, x: Tensor, slope: Tensor, t: Tensor) -> Tensor:
         """What errors of the coordinates change log p(x) by at most, in nats, (B,)."""
@@ -99,9 +109,9 @@ class FlowWithDensity:
     def rows(self, index: Tensor) -> FlowWithDensity:
         """The flow of some rows of the batch, with their own probes."""
         held = index if self.index is None else self.index[index]
-        return FlowWithDensity(self.flow.rows(index), self.event, self.probes, index=held, graph=self.graph)
+        return FlowWithDensity(self.flow.rows(index), self.event, self.probes, index=held, gradient=self.gradient)
 
     def on_behalf(self, index: Tensor) -> FlowWithDensity:
         """The flow of the whole batch, asked for some rows."""
         flow = self.flow.on_behalf(index)
-        return FlowWithDensity(flow, self.event, self.probes, index=self.index, graph=self.graph)
+        return FlowWithDensity(flow, self.event, self.probes, index=self.index, gradient=self.gradient)

@@ -5,18 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, batch, describe, number, whole
+from ..errors import InvalidArgument, InvalidType, batch, describe, number, whole
 from ..models.base import ScoreModel, check_model
 from ..noise import KeyedNoise
 from .exact import log_likelihood
+from .levels import OFF
 
-OFF = 1e-3
-"""Of a bin: what a datum may be off its level by."""
+
+@runtime_checkable
+class Transform(Protocol):
+    """A smooth map of data, one to one, that knows its volumes."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """y, (B, *event)."""
+
+    def log_slope(self, x: Tensor) -> Tensor:
+        """log |det dy/dx| of each row, (B,)."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ def discrete_log_likelihood(
     bin_width: float,
     origin: float,
     draws: int = 1,
+    transform: Transform | None = None,
     seed: int | Sequence[int] = 0,
     **settings: Any,
 ) -> DiscreteLikelihood:
@@ -69,7 +79,9 @@ def discrete_log_likelihood(
     (Theis et al. 2016, section 3.1, arXiv:1511.01844.) ``model``: of the dequantised data's density, as
     ``data.Dequantised`` trains it. ``x``: (B, *event), floats on the levels origin + k ``bin_width``: others, such as
     data that are dequantised already, are refused. ``draws``: K of u a row, each of a seed of its own; one gives the
-    usual bound. ``settings``: those of :func:`log_likelihood`, as tol and trace; there is no budget.
+    usual bound. ``transform``: what the model's data went through once they were dequantised, such as
+    ``data.Logit``; its slope is counted. ``settings``: those of :func:`log_likelihood`, as tol and trace;
+    there is no budget.
 
     Example: ``discrete_log_likelihood(model, x, bin_width=2 / 255, origin=-1.0, draws=5, tol=0.03).mean()``.
     """
@@ -79,7 +91,11 @@ def discrete_log_likelihood(
     width = number(owner, "bin_width", bin_width, above=0.0)
     origin = number(owner, "origin", origin)
     draws = whole(owner, "draws", draws, at_least=1)
-    for name in ("noise", "budget", "dtype"):
+    if transform is not None and (isinstance(transform, type) or not isinstance(transform, Transform)):
+        raise InvalidType(
+            f"{owner}: transform must be one such as data.Logit(low, high), with log_slope, got {describe(transform)}"
+        )
+    for name in ("noise", "budget", "dtype", "gradient"):
         if name in settings:
             raise InvalidArgument(f"{owner}: {name} must be left out, got {describe(settings[name])}")
     place = (x.double() - origin) / width
@@ -96,7 +112,9 @@ def discrete_log_likelihood(
     for k in range(draws):
         u = torch.special.ndtr(KeyedNoise((*base, k), ids).normal(x.shape, stream="dequantise", dtype=torch.float64))
         spread = origin + width * (place.round() + u.to(x.device) - 0.5)
-        r = log_likelihood(model, spread, seed=(*base, k, 1), budget=False, **settings)
-        found.append(r.log_prob + n * math.log(width))
+        y = spread if transform is None else transform(spread)
+        slope = 0.0 if transform is None else transform.log_slope(spread)
+        r = log_likelihood(model, y, seed=(*base, k, 1), budget=False, **settings)
+        found.append(r.log_prob + slope + n * math.log(width))
         nfe = nfe + r.nfe
     return DiscreteLikelihood(torch.stack(found), nfe, n)

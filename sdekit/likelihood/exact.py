@@ -10,20 +10,35 @@ import torch
 from torch import Tensor
 
 from ..chunks import Chunk, Chunks, check_ids_used, keyed
-from ..density.flow import FlowWithDensity, Probes
+from ..density.flow import GRADIENTS, FlowWithDensity, Probes
 from ..density.trace import Hutchinson, Trace, trace_of
-from ..errors import InvalidArgument, InvalidType, batch, describe, finite_rows, flag, floating
+from ..errors import (
+    InvalidArgument,
+    InvalidType,
+    UnsupportedCombination,
+    batch,
+    describe,
+    finite_rows,
+    flag,
+    floating,
+    one_of,
+)
 from ..models.base import ScoreModel, check_condition, check_model, evaluating
 from ..noise import KeyedNoise, check_noise
 from ..ode.base import ODEMethod
+from ..ode.libraries import SciPy
 from ..sdes.prior import Prior
 from ..solvers.probability_flow import Flow, InAngle, InTime, frame_of
 from ..types import NoiseSource
 from .budget import PRIOR_NFE, TRUNCATION_NFE, prior_mismatch, truncation
+from .levels import levels_of
 from .method import chosen
 from .result import Likelihood
 
 Density = Callable[[Tensor], Tensor]
+
+FLAT = 8
+"""Coordinates of an event from which on rows on common levels are data with levels, and no lattice of points."""
 
 
 def log_likelihood(
@@ -36,6 +51,7 @@ def log_likelihood(
     trace: str | Trace | None = None,
     prior: Prior | Density | None = None,
     budget: bool = True,
+    gradient: str | None = None,
     seed: int | Sequence[int] = 0,
     noise: NoiseSource | None = None,
     per_sample: bool = False,
@@ -48,7 +64,9 @@ def log_likelihood(
 
     (Chen et al. 2018, arXiv:1806.07366; Song et al. 2021, eq. 39, arXiv:2011.13456.)
 
-    ``x``: (B, *event), finite floats; data with levels must be dequantised first, and integers are refused.
+    ``x``: (B, *event), finite floats. Data with levels have probabilities, no density, and are refused: integers, and
+    rows of eight coordinates and more that lie on a tenth as many evenly spaced values as they have numbers. They must
+    be dequantised first, as :func:`discrete_log_likelihood` does.
     ``tol``: what the errors of a step may change log p by, in nats, of which the whole then is within about a third: a
     number; or ``"fast"``, ``"default"`` or ``"tight"``, 5e-4, 1e-5 and 1e-8 for events of up to 16 coordinates and in
     proportion to them above. A trained network is rougher than an exact model: 0.03 is enough where a data set's mean
@@ -66,6 +84,11 @@ def log_likelihood(
     network a row at t_max and three near t_min, two of them with the trace; and, for methods without an error estimate,
     a second run of half the steps or ten times the tolerance.
 
+    ``gradient``: what log_prob can be differentiated by, x and the model's parameters, and how. ``"direct"`` keeps the
+    graph of every evaluation, and gives second derivatives too. ``"adjoint"`` keeps the states alone, and evaluates the
+    network again on the way back: the same gradient to rounding, in the memory of one evaluation. Other parts of the
+    result have no gradient, and None, the default, gives none at all. The model is in evaluation mode, as always here.
+
     ``per_sample=True`` gives the network chunks of fixed shape, where row ``ids`` (0, 1, ... unless given, or a keyed
     ``noise``'s own) has its place: all that is returned of a row is the same bits alone, and in any split, with any
     method of sdekit's own. ``dtype``: of the integration; a network runs in its own.
@@ -73,12 +96,20 @@ def log_likelihood(
     Raises named errors at the door; NonFiniteError and IntegrationError, whose ``rows`` are those at fault, where the
     flow cannot be integrated.
 
-    Example: ``r = log_likelihood(model, x, tol=1e-7); r.log_prob; r.error; r.bits_per_dim(bin_width=2 / 256)``.
+    Example: ``r = log_likelihood(model, x, tol=1e-7); r.log_prob; r.error; r.bits_per_dim(bin_width=2 / 256)``; and
+    ``log_likelihood(model, x, tol="fast", budget=False, gradient="adjoint").log_prob.mean().backward()``.
     """
     owner = "log_likelihood"
     check_model(owner, model)
     x = batch(owner, "x", x)
     n = math.prod(x.shape[1:])
+    levels = levels_of(x) if n >= FLAT else None
+    if levels is not None:
+        count, lowest, width = levels
+        raise InvalidArgument(
+            f"{owner}: x must be dequantised, got {count} levels, {width:g} apart from {lowest:g}, which have no "
+            f"density: discrete_log_likelihood(model, x, bin_width={width:g}, origin={lowest:g})"
+        )
     trace = trace_of(owner, trace, n)
     frame = frame_of(owner, model.sde, coordinate)
     method = chosen(owner, method, tol, n, noisy=trace.fresh)
@@ -88,6 +119,12 @@ def log_likelihood(
             f"{owner}: prior must be a sdes.Prior or a log-density, (B, *event) -> (B,), got {describe(prior)}"
         )
     flag(owner, "budget", budget)
+    if gradient is not None:
+        one_of(owner, "gradient", gradient, GRADIENTS)
+        if isinstance(method, SciPy):
+            raise UnsupportedCombination(
+                f"{owner}: gradient must be None with {method!r}, which has none, got {gradient!r}"
+            )
     dtype = floating(owner, "dtype", dtype)
     check_ids_used(owner, ids, noise, flag(owner, "per_sample", per_sample))
     if per_sample and noise is not None:
@@ -95,25 +132,27 @@ def log_likelihood(
     noise = KeyedNoise(seed, ids) if noise is None else noise
     check_noise(owner, noise, len(x))
     check_condition(owner, model, len(x))
-    x = x.detach().to(dtype)
+    x = (x.detach() if gradient is None else x).to(dtype)
     density = _checked(prior.log_prob if isinstance(prior, Prior) else prior)
-    start = density(x)
+    with torch.no_grad():
+        start = density(x)
     probes = trace.n if isinstance(trace, Hutchinson) else 0
     if not x.numel():
         zeros = x.new_zeros(len(x))
         known = zeros if budget else None
         return Likelihood(start.to(dtype), zeros, zeros.long(), n, probes, known, known, known)
-    with torch.no_grad(), evaluating(model):
+    with torch.set_grad_enabled(gradient is not None), evaluating(model):
         if per_sample:
             source = keyed(owner, noise)
 
             def part(chunk: Chunk) -> tuple[Tensor | None, ...]:
                 rows = chunk.spread(x)
-                return _density(chunk.model(model), rows, frame, method, trace, density, budget, chunk.noise(source))
+                noise = chunk.noise(source)
+                return _density(chunk.model(model), rows, frame, method, trace, density, budget, gradient, noise)
 
             log_prob, se, nfe, *parts = Chunks(len(x), source.ids).map(part)
         else:
-            log_prob, se, nfe, *parts = _density(model, x, frame, method, trace, density, budget, noise)
+            log_prob, se, nfe, *parts = _density(model, x, frame, method, trace, density, budget, gradient, noise)
     assert log_prob is not None
     assert se is not None
     assert nfe is not None
@@ -129,6 +168,7 @@ def _density(
     trace: Trace,
     density: Density,
     budget: bool,
+    gradient: str | None,
     noise: NoiseSource,
 ) -> tuple[Tensor | None, ...]:
     """log_prob, trace_se, nfe, and the parts of the budget, of each row."""
@@ -141,33 +181,34 @@ def _density(
     def run(method: ODEMethod) -> tuple[Tensor, Tensor, Any, FlowWithDensity]:
         """x_T, the log-densities, one a probe, and what the method knows."""
         probes = Probes(trace, x, noise)
-        field = FlowWithDensity(Flow(model, frame=frame), event, probes)
+        field = FlowWithDensity(Flow(model, frame=frame), event, probes, gradient=gradient)
         state = torch.cat([start, start.new_zeros(len(x), probes.count)], 1)
         end, stats = method.advance(field, state, frame.position(low), frame.position(high))
         x_T = frame.leave(end[:, :n].reshape(x.shape), high)
         return x_T, density(x_T).to(x.dtype)[:, None] + end[:, n:] + volume, stats, field
 
     x_T, values, stats, field = run(method)
-    nfe = torch.as_tensor(stats.nfe, device=x.device)
     log_prob, k = values.mean(1), values.shape[1]
     se = x.new_zeros(len(x))
     if field.probes.first is not None:
-        se = values.std(1) / math.sqrt(k) if k > 1 else torch.full_like(se, math.inf)
+        se = values.detach().std(1) / math.sqrt(k) if k > 1 else torch.full_like(se, math.inf)
+    nfe = torch.as_tensor(stats.nfe, device=x.device)
     parts: list[Tensor | None] = [None] * 3
     if budget:
-        solver, coarser = stats.error, method.coarser()
-        if solver is None and coarser is not None:
-            other_x, other, more, _ = run(coarser)
-            # its two terms apart, which cancel
-            far = density(other_x).to(x.dtype)
-            other = other.mean(1) - far
-            here = density(x_T).to(x.dtype)
-            apart = (here - far).abs() + (log_prob - here - other).abs()
-            solver, nfe = 3 * apart, nfe + torch.as_tensor(more.nfe, device=x.device)
-        parts[0] = torch.full_like(log_prob, math.inf) if solver is None else solver
-        parts[1] = prior_mismatch(model, x_T, density, noise)
-        parts[2] = truncation(field, x)
-        nfe = nfe + PRIOR_NFE + (0 if parts[2] is None else TRUNCATION_NFE)
+        with torch.no_grad():
+            solver, coarser = stats.error, method.coarser()
+            if solver is None and coarser is not None:
+                other_x, other, more, _ = run(coarser)
+                # its two terms apart, which cancel
+                far = density(other_x).to(x.dtype)
+                other = other.mean(1) - far
+                here = density(x_T).to(x.dtype)
+                apart = (here - far).abs() + (log_prob - here - other).abs()
+                solver, nfe = 3 * apart, nfe + torch.as_tensor(more.nfe, device=x.device)
+            parts[0] = torch.full_like(log_prob, math.inf) if solver is None else solver.detach()
+            parts[1] = prior_mismatch(model, x_T, density, noise)
+            parts[2] = truncation(field, x)
+            nfe = nfe + PRIOR_NFE + (0 if parts[2] is None else TRUNCATION_NFE)
     return (log_prob, se, (nfe * model.evaluations).expand(len(x)), *parts)
 
 

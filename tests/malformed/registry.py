@@ -1148,9 +1148,19 @@ DATA = [
     Entry(
         d.Dequantised,
         fixed(bin_width=0.1),
-        {"bin_width": v.number(above=0.0), "loss": v.instance(ls.DenoisingScoreMatching)},
+        {
+            "bin_width": v.number(above=0.0),
+            "loss": v.instance(ls.DenoisingScoreMatching),
+            "transform": v.instance(d.Logit, optional=True),
+        },
     ),
     loss_call(lambda: d.Dequantised(0.1)),
+    Entry(
+        d.Logit,
+        fixed(low=-1.0, high=1.0),
+        {"low": v.number(), "high": v.number(above=-1.0), "margin": v.number(above=0.0, below=0.5)},
+        together={"ends in turn": ({"low": 1.0, "high": -1.0}, "high")},
+    ),
     Entry(
         d.swiss_roll,
         fixed(n=5),
@@ -1555,6 +1565,7 @@ TOP = [
             **INTEGRATION,
             "trace": v.choice(optional=True),
             "budget": v.flag(),
+            "gradient": v.choice(optional=True),
             "prior": but(v.maybe_function(), one_number=wrong_density, nothing=lambda x: None),
             "seed": by("Noise", v.seed()),
             "noise": v.noise(optional=True),
@@ -1590,6 +1601,7 @@ TOP = [
             "bin_width": v.number(above=0.0),
             "origin": v.number(),
             "draws": v.whole(1),
+            "transform": v.instance(d.Logit, optional=True),
             "seed": by("Noise", v.seed()),
             "settings": Free("those of log_likelihood, which checks them"),
         },
