@@ -39,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--origin", type=float, help="the lowest level")
     parser.add_argument("--draws", type=int, default=1, help="of the dequantisation (1)")
     parser.add_argument("--limit", type=int, help="the first rows only (every row)")
+    parser.add_argument("--map", type=int, help="of the plane: a picture of the density, of so many points a side")
     parser.add_argument("--batch", type=int, default=256, help="rows at a time (256)")
     parser.add_argument("--seed", type=int, default=0, help="of probes and dequantisation (0)")
     parser.add_argument("--out", type=Path, default=OUT, help=f"the directory to write to (./{OUT})")
@@ -46,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Prints the means, and writes likelihood.json, rows.csv, rows.npz and histogram.png."""
+    """Prints the means, and writes likelihood.json, rows.csv, rows.npz, histogram.png and, if asked, density.png."""
     import numpy as np
 
     from .. import plots
@@ -71,12 +72,16 @@ def run(args: argparse.Namespace) -> None:
     whole(owner, "--seed", args.seed, at_least=0)
     if args.limit is not None:
         whole(owner, "--limit", args.limit, at_least=1)
+    if args.map is not None:
+        whole(owner, "--map", args.map, at_least=2, at_most=1000)
     if len(args.data) > 2 or len(set(args.data)) < len(args.data):
         raise InvalidArgument(f"DATA: must be one data set, or two that differ, got {', '.join(args.data)}")
     model = model_of(args.model)
     sets = {name: data_of("DATA", name)[: args.limit] for name in args.data}
     for name, data in sets.items():
         _check(name, data, model, args.bin_width is not None)
+        if args.map is not None and tuple(data.shape[1:]) != (2,):
+            raise InvalidArgument(f"--map: needs events of shape (2,), got {tuple(data.shape[1:])} in {name}")
     folder = Folder(args.out, args.force)
     found = {name: _of_rows(model, data, args) for name, data in sets.items()}
     summary: dict[str, Any] = {"model": args.model, "sets": {n: _summary(rows) for n, rows in found.items()}}
@@ -92,6 +97,11 @@ def run(args: argparse.Namespace) -> None:
         label = "bits per dimension" if args.bin_width is not None else "log-density, nats"
         key = "bits_per_dim" if args.bin_width is not None else "log_prob"
         plots.save(plots.histogram({name: rows[key].tolist() for name, rows in found.items()}, label), path)
+    if args.map is not None:
+        points = plots.lattice(args.map, 1.1 * max(float(data.abs().max()) for data in sets.values()))
+        values = _on_the_map(model, points.points, args)
+        with folder.writing("density.png") as path:
+            plots.save(plots.density_maps([args.model], [values], points), path)
     for name, about in summary["sets"].items():
         print(f"{name}: {_line(about)}")
     if "separation" in summary:
@@ -144,6 +154,16 @@ def _of_rows(model: Any, data: Tensor, args: argparse.Namespace) -> dict[str, Te
         for name, value in part.items():
             columns.setdefault(name, []).append(value.cpu())
     return {name: torch.cat(values) for name, values in columns.items()}
+
+
+def _on_the_map(model: Any, points: Tensor, args: argparse.Namespace) -> Tensor:
+    """Log-densities for the eye, to a twentieth of a nat a step unless asked for better, under a bar."""
+    from ..likelihood import log_likelihood
+    from .watch import travelling
+
+    sde = model.sde
+    with travelling(model, f"map of {len(points)} points", len(points), sde.t_min, sde.t_max) as shown:
+        return log_likelihood(shown, points, tol=args.tol or 0.05, trace=args.trace, budget=False).log_prob.cpu()
 
 
 def _batches(data: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:

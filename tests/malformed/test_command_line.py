@@ -43,6 +43,7 @@ WRONG = {
     ("likelihood", "--origin"): ["nan", "low", "0"],
     ("likelihood", "--draws"): ["0", "-1", "many", "1.5", "10000001"],
     ("likelihood", "--limit"): ["0", "-1", "many", "1.5"],
+    ("likelihood", "--map"): ["0", "1", "-1", "many", "1.5", "1001"],
     ("likelihood", "--batch"): ["0", "-1", "many", "1.5", "10000001"],
     ("likelihood", "--seed"): ["one", "1.5", "-1", ""],
     ("likelihood", "--out"): ["notes.txt", "notes.txt/below", "full"],
