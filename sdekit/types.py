@@ -70,13 +70,23 @@ def minimum(v: S, bound: float) -> S:
 
 
 HALF = (torch.bfloat16, torch.float16)
+ZEROS = {dtype: torch.zeros((), dtype=dtype, device="cpu") for dtype in (torch.float64, torch.float32, *HALF)}
+
+
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x in a dtype: x itself where it has it, which ``to`` takes as long to find out as an operation takes."""
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def scale(a: Scalar, x: Tensor) -> Tensor:
     """a x, in the dtype of x; the coefficient keeps float32 where x is of half precision."""
     if isinstance(a, Tensor):
         return (x.float() * a.float()).to(x.dtype) if x.dtype in HALF else x * a.to(x.dtype)
-    return x if a == 1.0 else x * a
+    if a == 1.0:
+        return x
+    zero = ZEROS.get(x.dtype)
+    # x * a makes a tensor of a first, and takes twice as long
+    return x * a if zero is None else torch.add(zero, x, alpha=a)
 
 
 def lincomb(a: Scalar, x: Tensor, b: Scalar, y: Tensor) -> Tensor:
@@ -101,7 +111,10 @@ def combine(coefficients: Sequence[Scalar], tensors: Sequence[Tensor]) -> Tensor
         return combine(coefficients, [x.float() for x in tensors]).to(tensors[0].dtype)
     result = lincomb(coefficients[0], tensors[0], coefficients[1], tensors[1])
     for a, x in zip(coefficients[2:], tensors[2:], strict=True):
-        result = result + scale(a, x) if isinstance(a, Tensor) else torch.add(result, x, alpha=a)
+        if isinstance(a, Tensor):
+            result = result + scale(a, x)
+        elif a != 0.0:
+            result = torch.add(result, x, alpha=a)
     return result
 
 

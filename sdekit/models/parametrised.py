@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import InvalidArgument, InvalidType, describe
 from ..sdes.base import SDE, Level
 from ..sdes.gaussian import GaussianSDE
-from ..types import Time, scale
+from ..types import Time, cast, scale
 from . import variances
 from .base import GaussianPrediction, ScoreModel, check_output, gaussian, gaussian_level
 from .parametrisations import Parametrisation, check
@@ -59,17 +59,17 @@ class Parametrised(ScoreModel):
         level = gaussian_level("Parametrised", self.sde, t, x)
         row = self.parametrisation
         dtype = self._network_dtype(x)
-        inputs = scale(row.input_scale(level), x).to(dtype)
+        inputs = cast(scale(row.input_scale(level), x), dtype)
         label = row.label_of(level)
         wide = torch.promote_types(dtype, torch.float32)
         if isinstance(label, Tensor):
             labels = label.reshape(-1).to(wide)
         else:
-            labels = torch.full(x.shape[:1], label, dtype=wide, device=x.device)
+            labels = x.new_full(x.shape[:1], label, dtype=wide)
         output = self.network(inputs, labels, **condition)
         if self.variance is None:
             output = check_output("Parametrised", output, x)
-            return GaussianPrediction(x, level, output.to(x.dtype), *row.target(level))
+            return GaussianPrediction(x, level, cast(output, x.dtype), *row.target(level))
         value, second = _halves(output, x)
         spread = functools.partial(self.variance.log_var, second.to(x.dtype), level)
         return GaussianPrediction(x, level, value.to(x.dtype), *row.target(level), spread)
