@@ -8,6 +8,7 @@ import torch
 from problems import F64, Silent, mixture
 from scipy.integrate import quad
 from scipy.interpolate import lagrange
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import sdekit as sk
 from sdekit import grids, ode
@@ -103,7 +104,7 @@ def test_the_step_to_the_clean_level_is_the_polynomials_own_end(view, coordinate
 
 @pytest.mark.parametrize("solver", [s for s in [*FAMILY, *NAMED] if getattr(s, "points", 0) == 3], ids=repr)
 def test_rows_at_times_of_their_own_take_the_steps_that_they_take_alone(solver):
-    """Four steps of three rows, whose memory is of levels (B, 1), against each row by itself."""
+    """Four steps of three rows, whose memory is of levels (B, 1), and a clean end, against each row by itself."""
     sde = sk.CosineSDE().with_prior(0.2, 0.8)
     model = mixture(sde)
     first = torch.tensor([0.9, 0.6, 0.3], dtype=F64)
@@ -112,10 +113,12 @@ def test_rows_at_times_of_their_own_take_the_steps_that_they_take_alone(solver):
     together = State(x, sde.level(first, x))
     for f in factors[1:]:
         together = solver.step(model, together, sde.level(first * f, x), Silent())
+    together = solver.step(model, together, sde.clean(), Silent())
     for i in range(3):
         alone = State(x[i : i + 1], sde.level(float(first[i]), x[:1]))
         for f in factors[1:]:
             alone = solver.step(model, alone, sde.level(float(first[i] * f), x[:1]), Silent())
+        alone = solver.step(model, alone, sde.clean(), Silent())
         torch.testing.assert_close(together.x[i : i + 1], alone.x, rtol=1e-11, atol=1e-11)
 
 
@@ -132,6 +135,30 @@ def test_gaussian_data_of_the_known_moments_take_any_step_exactly(view, coordina
         mean = torch.tensor([0.7, -2.0], dtype=F64)
         v_t, v_s = (level.alpha**2 * 0.36 + level.sigma**2 for level in (t, s))
         torch.testing.assert_close(got, s.alpha * mean + math.sqrt(v_s / v_t) * (x - t.alpha * mean), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("solver", "most"),
+    [(DPMSolver(2), 6), (LMS(4), 6), (UniPC(3), 8), (Multistep(4), 9)],
+    ids=repr,
+)
+def test_a_step_asks_torch_for_few_operations(solver, most):
+    """One label, the view, and one sum over the state and the values, the correction among them: each tensor once."""
+
+    class Counting(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, kinds, values=(), named=None):
+            self.count += function is not torch.ops.aten.promote_types.default
+            return function(*values, **(named or {}))
+
+    model = sk.ddpm(lambda x, label: x)
+    counts = []
+    for steps in (20, 40):
+        with Counting() as counting:
+            sk.sample(model, x_T=torch.ones(1, 2), solver=solver, steps=steps)
+        counts.append(counting.count)
+    assert 20 * (most - 1) < counts[1] - counts[0] <= 20 * most
 
 
 def test_settings_at_their_bounds_are_accepted():

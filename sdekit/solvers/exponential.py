@@ -18,13 +18,17 @@ BETWEEN: dict[int, tuple[float, ...]] = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
 """Where the levels between lie, as fractions of the step in log(alpha / sigma), by the evaluations of a step."""
 
 
+def kept(view: str, t: GaussianLevel, s: GaussianLevel, tau: Scalar = 0.0) -> Scalar:
+    """keep: what x_t counts for."""
+    ratio = s.alpha / t.alpha
+    return ratio * exp(-0.5 * (1.0 + tau**2) * (s.log_snr - t.log_snr)) if view == "x0" else ratio
+
+
 def first(view: str, t: GaussianLevel, s: GaussianLevel, tau: Scalar = 0.0) -> tuple[Scalar, Scalar]:
     """(keep, integral of the weight): the method of order 1, by one value."""
     h, rate = 0.5 * (s.log_snr - t.log_snr), 1.0 + tau**2
-    ratio = s.alpha / t.alpha
-    if view == "x0":
-        return ratio * exp(-rate * h), -s.alpha * expm1(-rate * h)
-    return ratio, -rate * s.sigma * expm1(h)
+    total = -s.alpha * expm1(-rate * h) if view == "x0" else -rate * s.sigma * expm1(h)
+    return kept(view, t, s, tau), total
 
 
 def ramp(view: str, t: GaussianLevel, s: GaussianLevel, tau: Scalar = 0.0) -> Scalar:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from itertools import zip_longest
+from typing import NamedTuple
 
 import torch
 from numpy.polynomial.legendre import leggauss
@@ -19,11 +20,7 @@ from ..sdes.base import SDE, Level
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..types import NoiseSource, Scalar, atan, combine, cos, exp, scale, sin
 from .base import GaussianSolver, State, predict
-from .exponential import deviation, first
-
-Coefficients: TypeAlias = Callable[
-    [GaussianLevel, GaussianLevel, Sequence[GaussianLevel]], tuple[Scalar, Sequence[Scalar]]
-]
+from .exponential import deviation, kept
 
 VIEWS = ("x0", "eps", "velocity")
 COORDINATES = ("log_snr", "sigma", "angle", "t")
@@ -37,12 +34,10 @@ class Node(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The last evaluations, and the step that led to the present: it began at x, at a level, and drew z, if any."""
+    """The last evaluations, and what they counted for, the last ones a weight each, in the step to the present."""
 
     nodes: tuple[Node, ...]
-    x: Tensor
-    level: GaussianLevel
-    z: Tensor | None
+    weights: Sequence[Scalar]
 
 
 class LinearMultistep(GaussianSolver, ABC):
@@ -60,9 +55,10 @@ class LinearMultistep(GaussianSolver, ABC):
     and 1 where it does not: for data of that mean and variance, and no more structure, dw is 0, and any step exact.
 
     Where ``corrector``, a state that has been evaluated is corrected before the next step: the step that led to it is
-    taken once more, with the new value among those of the polynomial, and with its own noise. That costs no evaluation.
-    The last state of a run is not corrected. More points than the order says make the error smaller, not its order
-    higher: the first steps of a run are taken by fewer.
+    taken once more, with the new value among those of the polynomial, and with its own noise. That costs no evaluation,
+    and moves the state by what the weights of the values have changed by: correction and next step are one sum. The
+    last state of a run is not corrected. More points than the order says make the error smaller, not its order higher:
+    the first steps of a run are taken by fewer.
 
     A member with noise follows the reverse SDE of a strength tau, constant over a step (Xue et al. 2023, section 4,
     arXiv:2309.05019): the flow is tau = 0, the reverse SDE tau = 1, and any tau has their marginals. With h = l_s - l_t
@@ -119,12 +115,20 @@ class LinearMultistep(GaussianSolver, ABC):
         if s.clean and (not past or self.coordinate in ("log_snr", "t")):
             return State(p.x0, s)
         nodes = (*past, Node(t, self.of(p)))
+        levels = [node.level for node in nodes]
+        keep, weights = self.predicted(t, s, levels[-self.points :])
+        used = weights
         if memory is not None and self.corrects(len(past)):
-            x = self._across(memory.x, memory.level, t, nodes, memory.z, self.corrected)
-        nodes = nodes[-self.points :]
+            _, corrected = self.corrected(past[-1].level, t, levels)
+            used = _moved(keep, weights, corrected, memory.weights)
+        values = [node.value for node in nodes[-len(used) :]]
         tau = self.strength(t)
-        z = noise(x, t, s) if isinstance(tau, Tensor) or tau > 0 else None
-        return State(self._across(x, t, s, nodes, z, self.predicted), s, Memory(nodes, x, t, z))
+        if isinstance(tau, Tensor) or tau > 0:
+            used, values = [*used, deviation(self.view, t, s, tau)], [*values, noise(x, t, s)]
+        end = combine((keep, *used), (x, *values))
+        if self.turning:
+            end = shifted(end, s.alpha - keep * t.alpha, t.sde.centre[0])
+        return State(end, s, Memory(nodes[-self.points :], weights))
 
     def strength(self, t: GaussianLevel) -> Scalar:
         """tau of the step that begins at t: 0 of the probability flow, 1 of the reverse SDE."""
@@ -145,25 +149,6 @@ class LinearMultistep(GaussianSolver, ABC):
         u = position("angle", p.level, p.level.sde.centre[1])
         return turn(p, 1.0 if self.coordinate == "angle" else -sin(u) * cos(u))  # du/dl
 
-    def _across(
-        self,
-        x: Tensor,
-        t: GaussianLevel,
-        s: GaussianLevel,
-        nodes: Sequence[Node],
-        z: Tensor | None,
-        coefficients: Coefficients,
-    ) -> Tensor:
-        """x_s from x_t, by the values at the nodes and the draw."""
-        keep, weights = coefficients(t, s, [node.level for node in nodes])
-        values = [node.value for node in nodes[-len(weights) :]]
-        if z is not None:
-            weights, values = [*weights, deviation(self.view, t, s, self.strength(t))], [*values, z]
-        end = combine((keep, *weights), (x, *values))
-        if self.turning:
-            return shifted(end, s.alpha - keep * t.alpha, t.sde.centre[0])
-        return end
-
     def predicted(
         self, t: GaussianLevel, s: GaussianLevel, levels: Sequence[GaussianLevel]
     ) -> tuple[Scalar, Sequence[Scalar]]:
@@ -174,22 +159,23 @@ class LinearMultistep(GaussianSolver, ABC):
     def corrected(
         self, t: GaussianLevel, s: GaussianLevel, levels: Sequence[GaussianLevel]
     ) -> tuple[Scalar, Sequence[Scalar]]:
-        """The same of a step whose end s is the last of the levels."""
+        """The same of a step whose end s is the last of the levels: keep is that of the step as predicted."""
         return self.exact(t, s, levels)
 
     def exact(
         self, t: GaussianLevel, s: GaussianLevel, levels: Sequence[GaussianLevel]
     ) -> tuple[Scalar, Sequence[Scalar]]:
         """The same, by the integral of the polynomial through the values at the levels."""
-        std, rate = t.sde.centre[1], 1.0 + self.strength(t) ** 2
+        tau, std, in_t = self.strength(t), t.sde.centre[1], self.coordinate == "t"
+        rate = 1.0 + tau**2
+        begin, end, *at = [level.t if in_t else level.log_snr for level in (t, s, *levels)]
         if self.view == "velocity" or (self.view, self.coordinate) == ("eps", "sigma"):
-            at = tuple(level.t if self.coordinate == "t" else level.log_snr for level in (t, s, *levels))
-            of = _straight if isinstance(at[0], float) else _straight.__wrapped__
-            return of(self.turning, self.coordinate, std, rate, t.alpha, s.alpha, at)
-        u_t, *nodes = (position(self.coordinate, level, std) for level in (t, *levels))
-        sde = t.sde if self.coordinate == "t" else None
-        weights = _weighted(self.view, self.coordinate, rate, std, sde, tuple(nodes), u_t, t.log_snr, s.log_snr)
-        return first(self.view, t, s, self.strength(t))[0], [s.alpha * w for w in weights]
+            straight = _straight if isinstance(begin, float) else _straight.__wrapped__
+            return straight(self.turning, self.coordinate, std, rate, t.alpha, s.alpha, begin, end, tuple(at))
+        sde = t.sde if in_t else None
+        weighted = _weighted if isinstance(begin, float) else _weighted.__wrapped__
+        weights = weighted(self.view, self.coordinate, std, rate, sde, t.log_snr, s.log_snr, tuple(at))
+        return kept(self.view, t, s, tau), [s.alpha * w for w in weights]
 
 
 @dataclass(frozen=True)
@@ -218,6 +204,14 @@ class Multistep(LinearMultistep):
         one_of("Multistep", "view", self.view, VIEWS)
         one_of("Multistep", "coordinate", self.coordinate, COORDINATES)
         flag("Multistep", "corrector", self.corrector)
+
+
+def _moved(
+    keep: Scalar, weights: Sequence[Scalar], corrected: Sequence[Scalar], before: Sequence[Scalar]
+) -> list[Scalar]:
+    """The weights of a step from x_t + sum (corrected - before) values; ``before`` has none for the newest value."""
+    newest_first = (reversed(weights), reversed(corrected), (0.0, *reversed(before)))
+    return [a + keep * (b - c) for a, b, c in zip_longest(*newest_first, fillvalue=0.0)][::-1]
 
 
 def check_angle(solver: object, sde: SDE) -> None:
@@ -278,17 +272,19 @@ def _straight(
     rate: Scalar,
     alpha_t: Scalar,
     alpha_s: Scalar,
+    begin: Scalar,
+    end: Scalar,
     at: tuple[Scalar, ...],
 ) -> tuple[Scalar, Sequence[Scalar]]:
     """(keep, weights) of what is integrated in its own coordinate: w_s = w_t + int dw, w = by x.
 
-    ``at``: the times, or log-SNRs, of t, of s and of the values.
+    ``begin``, ``end`` and ``at``: the times, or log-SNRs, of t, of s and of the values.
     """
-    u_t, u_s, *nodes = (_place(coordinate, v, std) for v in at)
+    u_t, u_s, *nodes = (_place(coordinate, v, std) for v in (begin, end, *at))
     by_t: Scalar = 1.0
     by_s: Scalar = 1.0
     if turning:
-        by_t, by_s = (cos(_place("angle", v, std)) / alpha for v, alpha in zip(at[:2], (alpha_t, alpha_s), strict=True))
+        by_t, by_s = cos(_place("angle", begin, std)) / alpha_t, cos(_place("angle", end, std)) / alpha_s
     elif coordinate == "sigma":
         by_t, by_s = 1.0 / alpha_t, 1.0 / alpha_s
     middle, half = 0.5 * (u_t + u_s), 0.5 * (u_s - u_t)
@@ -296,40 +292,38 @@ def _straight(
     return by_t / by_s, [w * rate / by_s for w in weights]
 
 
+@functools.lru_cache(maxsize=4096)
 def _weighted(
     view: str,
     coordinate: str,
-    rate: Scalar,
     std: float,
+    rate: Scalar,
     sde: GaussianSDE | None,
-    nodes: tuple[Scalar, ...],
-    u_t: Scalar,
     log_snr_t: Scalar,
     log_snr_s: Scalar,
+    at: tuple[Scalar, ...],
 ) -> Sequence[Scalar]:
     """The same in the weight of a view, over alpha_s: rate dn for eps, e^(-rate l_s) d(e^(rate l)) for x0."""
-    if any(isinstance(v, Tensor) for v in (*nodes, log_snr_s)):
-        return _in_log_snr.__wrapped__(view, coordinate, rate, std, sde, nodes, log_snr_t, log_snr_s)
-    if log_snr_s == math.inf:
-        if view == "x0":
-            return _basis(nodes, 0.0)
-        # dn = std d(tan u)
-        half = 0.5 * u_t
-        points = [(-half * w, half - half * z) for z, w in RULES[24]]
-        return _summed(((w * rate * std / cos(u) ** 2, u) for w, u in points), nodes)
-    return _in_log_snr(view, coordinate, rate, std, sde, nodes, log_snr_t, log_snr_s)
+    nodes = tuple(_place(coordinate, v, std) for v in at)
+    if isinstance(log_snr_s, Tensor) or log_snr_s < math.inf:
+        return _in_log_snr(view, coordinate, std, rate, sde, log_snr_t, log_snr_s, nodes)
+    if view == "x0":
+        return _basis(nodes, 0.0)
+    # dn = std d(tan u)
+    half = 0.5 * _place(coordinate, log_snr_t, std)
+    points = [(-half * w, half - half * z) for z, w in RULES[24]]
+    return _summed(((w * rate * std / cos(u) ** 2, u) for w, u in points), nodes)
 
 
-@functools.lru_cache(maxsize=4096)
 def _in_log_snr(
     view: str,
     coordinate: str,
-    rate: Scalar,
     std: float,
+    rate: Scalar,
     sde: GaussianSDE | None,
-    nodes: tuple[Scalar, ...],
     log_snr_t: Scalar,
     log_snr_s: Scalar,
+    nodes: tuple[Scalar, ...],
 ) -> Sequence[Scalar]:
     """By quadrature in l, in which every coordinate and every weight is smooth."""
     begin, end = 0.5 * log_snr_t, 0.5 * log_snr_s

@@ -71,7 +71,7 @@ class PLMS(LinearMultistep):
         third = model(across(half, (1.0,), (second,)), half).eps
         fourth = model(across(s, (1.0,), (third,)), s).eps
         x = across(s, (1 / 3, 1 / 3, 1 / 6), (second, third, fourth))
-        return State(x, s, Memory((*past, Node(t, now)), state.x, t, None))
+        return State(x, s, Memory((*past, Node(t, now)), ()))
 
     def predicted(
         self, t: GaussianLevel, s: GaussianLevel, levels: Sequence[GaussianLevel]
