@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..errors import (
-    InvalidArgument,
-    InvalidType,
-    UnsupportedCombination,
-    batch,
-    check_source,
-    describe,
-    flag,
-    number,
-    one_of,
-)
+from ..errors import InvalidArgument, UnsupportedCombination, batch, check_source, flag, number, one_of
 from ..models.base import GaussianPrediction, ScoreModel, check_model
 from ..models.variances import log_lower, log_upper
 from ..sdes.gaussian import GaussianLevel
-from ..sdes.prior import NormalPrior
+from ..sdes.prior import NormalPrior, Prior
 from ..sdes.table import TableSDE, table
 from ..types import NoiseSource, Scalar, expm1, lincomb, scale
 from .base import perturbed
+from .decoder import check_decoder, check_levels, decoded
 from .times import NAMES as TIMES
 from .times import Times
 
@@ -35,11 +25,15 @@ VARIANCES = ("posterior", "upper", "learned")
 
 
 class Terms(NamedTuple):
-    """The terms of the bound of each row, in nats: L_T (B,), L_(t-1) (N - 1, B), least noise first, and L_0 (B,)."""
+    """The terms of the bound of each row, in nats: L_T (B,), L_(t-1) (N - 1, B), least noise first, and L_0 (B,).
+
+    ``square``: (N, B), |x0 - x0hat|^2 at every level, of the predictions that the terms are of.
+    """
 
     prior: Tensor
     steps: Tensor
     decoder: Tensor
+    square: Tensor
 
     @property
     def total(self) -> Tensor:
@@ -80,13 +74,7 @@ class VariationalBound:
         one_of(owner, "variance", self.variance, VARIANCES)
         if not callable(self.times):
             one_of(owner, "times", self.times, ("uniform", "stratified"))
-        if self.decoder_bin is not None:
-            number(owner, "decoder_bin", self.decoder_bin, above=0.0)
-        ends = self.decoder_ends
-        if not isinstance(ends, Sequence) or isinstance(ends, str) or len(ends) != 2:
-            raise InvalidType(f"{owner}: decoder_ends must be two numbers, the lower one first, got {describe(ends)}")
-        low, high = ends
-        number(owner, "decoder_ends[1]", high, above=number(owner, "decoder_ends[0]", low))
+        check_decoder(owner, self.decoder_bin, self.decoder_ends)
         flag(owner, "detach_mean", self.detach_mean)
         one_of(owner, "reduction", self.reduction, ("mean", "sum"))
 
@@ -105,12 +93,15 @@ class VariationalBound:
         """Every term of the bound of each row, from one draw of eps a level; N evaluations of the network."""
         self.check("VariationalBound", model, x0, noise)
         sde = table("VariationalBound", model.sde)
-        found = []
+        found, square = [], []
         for i, level in enumerate(sde.levels(sde.times)):
             eps = noise.normal(x0.shape, stream=("bound", i), dtype=x0.dtype, device=x0.device)
             x = lincomb(level.alpha, x0, level.sigma, eps)
-            found.append(self.of(_asked(model, x, level, condition), x0))
-        return Terms(self._prior(sde, x0), torch.stack(found[1:]), found[0])
+            p = _asked(model, x, level, condition)
+            found.append(self.of(p, x0))
+            square.append(_flat((x0 - p.x0).square()).sum(1))
+        prior = self._reduced(prior_divergence("VariationalBound", sde.prior, sde.one(sde.t_max), x0))
+        return Terms(prior, torch.stack(found[1:]), found[0], torch.stack(square))
 
     def check(self, owner: str, model: ScoreModel, x0: Tensor, noise: NoiseSource) -> None:
         """Raises a named error where the model, the data or the noise cannot serve; called before the network is."""
@@ -123,26 +114,7 @@ class VariationalBound:
         check_source(owner, noise)
         if not len(batch(owner, "x0", x0)):
             raise InvalidArgument(f"{owner}: x0 must hold at least one row, got none: no rows have no mean")
-        if self.decoder_bin is not None:
-            low, high = self.decoder_ends
-            place = (x0.double() - low) / self.decoder_bin
-            inside = (x0 >= low - 1e-6) & (x0 <= high + 1e-6)
-            if not bool((inside & ((place - place.round()).abs() < 1e-3)).all()):
-                raise InvalidArgument(
-                    f"{owner}: x0 must hold levels {self.decoder_bin:g} apart from {low:g} to {high:g} for the "
-                    "discretised decoder, got others; data that are not discrete need decoder_bin=None"
-                )
-
-    def _prior(self, sde: TableSDE, x0: Tensor) -> Tensor:
-        """KL(N(alpha_T x0, sigma_T^2) || prior), (B,)."""
-        prior = sde.prior
-        if not isinstance(prior, NormalPrior):
-            raise UnsupportedCombination(f"VariationalBound: the prior must be normal, got {prior}")
-        end = sde.one(sde.t_max)
-        mean, std = (torch.as_tensor(v, dtype=x0.dtype, device=x0.device) for v in (prior.mean, prior.std))
-        variance = (end.sigma / std) ** 2
-        gap = (end.alpha * x0 - mean) / std
-        return self._reduced(0.5 * (variance - 1.0 - variance.log() + gap * gap).expand(x0.shape))
+        check_levels(owner, "x0", x0, self.decoder_bin, self.decoder_ends)
 
     def of(self, p: GaussianPrediction, x0: Tensor) -> Tensor:
         """The term of each row for a prediction at x_t ~ q(x_t | x0): L_(t-1), or L_0 at the first level, (B,)."""
@@ -157,9 +129,10 @@ class VariationalBound:
         square = scale(pull, x0 - guess).square() * torch.exp(-log_var)
         kl = 0.5 * (log_var - true + torch.exp(true - log_var) + square - 1.0)
         first: Any = s.sigma == 0.0
-        if not isinstance(first, Tensor):
-            return self._reduced(self._decoded(x0, guess, log_var) if first else kl)
-        return self._reduced(torch.where(first, self._decoded(x0, guess, log_var), kl))
+        if not isinstance(first, Tensor) and not first:
+            return self._reduced(kl)
+        end = decoded(x0, guess, log_var, self.decoder_bin, self.decoder_ends)
+        return self._reduced(torch.where(first, end, kl) if isinstance(first, Tensor) else end)
 
     def _log_var(self, p: GaussianPrediction, t: GaussianLevel, s: GaussianLevel, lower: Tensor) -> Tensor:
         """The log-variance of p(x_s | x_t), of the shape of x0."""
@@ -170,26 +143,8 @@ class VariationalBound:
         assert p.spread is not None
         return p.spread(s)
 
-    def _decoded(self, x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-        """-log p(x0 | x_1), of the shape of x0."""
-        std = torch.exp(0.5 * log_var)
-        if self.decoder_bin is None:
-            return 0.5 * (math.log(2 * math.pi) + log_var + ((x0 - mean) / std).square())
-        half, (low, high) = 0.5 * self.decoder_bin, self.decoder_ends
-        a, b = (x0 - half - mean) / std, (x0 + half - mean) / std
-        a = torch.where(x0 < low + half, -torch.inf, a)
-        b = torch.where(x0 > high - half, torch.inf, b)
-        # both in the left tail, where the differences of the distribution function do not cancel
-        flip = a > 0
-        a, b = torch.where(flip, -b, a), torch.where(flip, -a, b)
-        # logarithms: ndtr itself is 0.5 + 0.5 erf, which cancels there
-        low_log, high_log = torch.special.log_ndtr(a.double()), torch.special.log_ndtr(b.double())
-        log_mass: Tensor = high_log + torch.log(-torch.expm1(low_log - high_log))
-        return -log_mass.to(x0.dtype)
-
     def _reduced(self, values: Tensor) -> Tensor:
-        flat = values.reshape(len(values), math.prod(values.shape[1:]))
-        return flat.sum(1) if self.reduction == "sum" else flat.mean(1)
+        return _flat(values).sum(1) if self.reduction == "sum" else _flat(values).mean(1)
 
 
 @dataclass(frozen=True)
@@ -231,6 +186,22 @@ class Hybrid:
         p = _asked(model, x, level, condition)
         simple = (p.eps - eps).square().reshape(len(x0), math.prod(x0.shape[1:])).mean(1)
         return simple + self.scale * len(sde.times) / math.log(2) * self.bound.of(p, x0)
+
+
+def prior_divergence(owner: str, prior: Prior, end: GaussianLevel, x0: Tensor) -> Tensor:
+    """KL(N(alpha x0, sigma^2) || prior) of each coordinate, of the shape of x0, for the level at t_max and a normal
+    prior; raises UnsupportedCombination for any other."""
+    if not isinstance(prior, NormalPrior):
+        raise UnsupportedCombination(f"{owner}: the prior must be normal, got {prior}")
+    mean, std = (torch.as_tensor(v, dtype=x0.dtype, device=x0.device) for v in (prior.mean, prior.std))
+    variance = (end.sigma / std) ** 2
+    gap = (end.alpha * x0 - mean) / std
+    return (0.5 * (variance - 1.0 - variance.log() + gap * gap)).expand(x0.shape)
+
+
+def _flat(values: Tensor) -> Tensor:
+    """(B, *event) as (B, D)."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def _asked(model: ScoreModel, x: Tensor, level: GaussianLevel, condition: dict[str, Any]) -> GaussianPrediction:
