@@ -19,11 +19,13 @@ from .likelihood import (
     Exact,
     Hutchinson,
     Likelihood,
+    LikelihoodBound,
     decode,
     discrete_log_likelihood,
     encode,
     interpolate,
     log_likelihood,
+    variational_bound,
 )
 from .models.convert import convert
 from .noise import BrownianPath, KeyedNoise, Noise
@@ -88,6 +90,7 @@ __all__ = [
     "KeyedNoise",
     "Level",
     "Likelihood",
+    "LikelihoodBound",
     "LinearSDE",
     "Noise",
     "Samples",
@@ -127,4 +130,5 @@ __all__ = [
     "trajectory",
     "tune_grid",
     "types",
+    "variational_bound",
 ]

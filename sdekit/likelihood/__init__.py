@@ -1,6 +1,7 @@
-"""Exact likelihoods with their errors, encoding and decoding: one ODE, the probability flow."""
+"""Likelihoods with their errors, encoding and decoding, by one ODE, the probability flow; and variational bounds."""
 
 from ..density.trace import Exact, Hutchinson, Trace
+from .bound import LikelihoodBound, variational_bound
 from .discrete import DiscreteLikelihood, discrete_log_likelihood
 from .exact import log_likelihood
 from .result import Likelihood
@@ -11,10 +12,12 @@ __all__ = [
     "Exact",
     "Hutchinson",
     "Likelihood",
+    "LikelihoodBound",
     "Trace",
     "decode",
     "discrete_log_likelihood",
     "encode",
     "interpolate",
     "log_likelihood",
+    "variational_bound",
 ]

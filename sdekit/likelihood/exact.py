@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,17 +12,7 @@ from torch import Tensor
 from ..chunks import Chunk, Chunks, check_ids_used, keyed
 from ..density.flow import GRADIENTS, FlowWithDensity, Probes
 from ..density.trace import Hutchinson, Trace, trace_of
-from ..errors import (
-    InvalidArgument,
-    InvalidType,
-    UnsupportedCombination,
-    batch,
-    describe,
-    finite_rows,
-    flag,
-    floating,
-    one_of,
-)
+from ..errors import InvalidArgument, UnsupportedCombination, batch, finite_rows, flag, floating, one_of
 from ..models.base import ScoreModel, check_condition, check_model, evaluating
 from ..noise import KeyedNoise, check_noise
 from ..ode.base import ODEMethod
@@ -33,9 +23,8 @@ from ..types import NoiseSource
 from .budget import PRIOR_NFE, TRUNCATION_NFE, prior_mismatch, truncation
 from .levels import levels_of
 from .method import chosen
+from .prior import Density, check_prior, density_of
 from .result import Likelihood
-
-Density = Callable[[Tensor], Tensor]
 
 FLAT = 8
 """Coordinates of an event from which on rows on common levels are data with levels, and no lattice of points."""
@@ -113,11 +102,7 @@ def log_likelihood(
     trace = trace_of(owner, trace, n)
     frame = frame_of(owner, model.sde, coordinate)
     method = chosen(owner, method, tol, n, noisy=trace.fresh)
-    prior = model.sde.prior if prior is None else prior
-    if not isinstance(prior, Prior) and not callable(prior):
-        raise InvalidType(
-            f"{owner}: prior must be a sdes.Prior or a log-density, (B, *event) -> (B,), got {describe(prior)}"
-        )
+    prior = check_prior(owner, model.sde, prior)
     flag(owner, "budget", budget)
     if gradient is not None:
         one_of(owner, "gradient", gradient, GRADIENTS)
@@ -133,7 +118,7 @@ def log_likelihood(
     check_noise(owner, noise, len(x))
     check_condition(owner, model, len(x))
     x = (x.detach() if gradient is None else x).to(dtype)
-    density = _checked(prior.log_prob if isinstance(prior, Prior) else prior)
+    density = density_of(owner, prior)
     with torch.no_grad():
         start = density(x)
     probes = trace.n if isinstance(trace, Hutchinson) else 0
@@ -210,15 +195,3 @@ def _density(
             parts[2] = truncation(field, x)
             nfe = nfe + PRIOR_NFE + (0 if parts[2] is None else TRUNCATION_NFE)
     return (log_prob, se, (nfe * model.evaluations).expand(len(x)), *parts)
-
-
-def _checked(density: Density) -> Density:
-    """The log-density, which names itself where it answers with another shape."""
-
-    def checked(x: Tensor) -> Tensor:
-        value = density(x)
-        if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
-            raise InvalidArgument(f"log_likelihood: prior must return (B,) = ({len(x)},), got {describe(value)}")
-        return value
-
-    return checked

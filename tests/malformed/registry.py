@@ -829,8 +829,7 @@ ls = sk.losses
 WEIGH = {"weight": v.choice(function=True), "times": v.choice(function=True, number=True), "reduction": v.choice()}
 WEIGH["times"] = but(WEIGH["times"], nan=v.NAN, inf=v.INF, bool=True, complex=1j)
 UNWEIGHED = {**WEIGH, "times": but(WEIGH["times"], "none")}
-BOUND = {
-    "times": v.choice(function=True),
+DECODER = {
     "decoder_bin": v.number(above=0.0, optional=True),
     "decoder_ends": Wrong(
         {
@@ -848,6 +847,7 @@ BOUND = {
         }
     ),
 }
+BOUND = {"times": v.choice(function=True), **DECODER}
 
 
 def loss_call(make, model=spy, *, owner=None, **more):
@@ -1611,6 +1611,41 @@ TOP = [
         },
     ),
     Entry(
+        sk.variational_bound,
+        lambda: {"model": spy(), "x": X, "draws": 2},
+        {
+            "model": v.model(),
+            "x": v.batch(),
+            "draws": but(v.whole(2), odd=3),
+            "times": v.choice(),
+            **DECODER,
+            "prior": but(v.maybe_function(), one_number=wrong_density, nothing=lambda x: None),
+            "seed": by("Noise", v.seed()),
+            "noise": v.noise(optional=True),
+            **per_sample("variational_bound"),
+            "dtype": v.dtype(),
+        },
+        together={
+            **WRONG_IDS,
+            **WRONG_SOURCES,
+            "data between the levels": ({"x": X + 0.1, "decoder_bin": 0.5}, "x"),
+            "a process without a kernel": ({"model": m.FromFunction(BARE, score=lambda x, t: -x)}, "sde"),
+            "labels for other rows": ({"model": labelled(), "x": torch.zeros(4, 2)}, "y"),
+        },
+    ),
+    method(
+        lambda: sk.LikelihoodBound(*[torch.zeros(3)] * 5, dimension=2),
+        "bits_per_dim",
+        fixed(bin_width=0.1),
+        {"bin_width": v.number(above=0.0)},
+    ),
+    method(
+        lambda: sk.LikelihoodBound(*[torch.zeros(3)] * 5, dimension=2),
+        "mean",
+        fixed(bin_width=0.1),
+        {"bin_width": by("bits_per_dim", v.number(above=0.0))},
+    ),
+    Entry(
         sk.interpolate,
         lambda: {"model": spy(), "a": X, "b": X + 1.0, "steps": 3, "tol": "fast"},
         {"model": v.model(), "a": v.batch(), "b": v.batch(), "steps": v.whole(2), **INTEGRATION},
@@ -1916,6 +1951,7 @@ RECORDS = {
     sk.GaussianLevel: "a process makes it",
     sk.Likelihood: "log_likelihood makes it",
     sk.DiscreteLikelihood: "discrete_log_likelihood makes it",
+    sk.LikelihoodBound: "variational_bound makes it",
     sk.Samples: "sample makes it",
     sk.TunedGrid: "tune_grid makes it",
     sk.solvers.State: "a run makes it",
