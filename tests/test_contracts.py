@@ -134,6 +134,7 @@ DEFAULTS = {
     sk.likelihood.Likelihood: {"probes": 0},
     sk.discrete_log_likelihood: {"draws": 1, "seed": 0},
     sk.variational_bound: {"draws": 32, "decoder_ends": (-1.0, 1.0), "seed": 0, "per_sample": False},
+    sk.progressive_coding: {"decoder_ends": (-1.0, 1.0), "seed": 0, "per_sample": False},
     sk.log_likelihood: {"budget": True, "seed": 0, "per_sample": False},
     **{flow: {"per_sample": False} for flow in (sk.encode, sk.decode)},
     **{source: {"seed": 0} for source in (sk.Noise, sk.KeyedNoise, sk.BrownianPath)},
@@ -168,7 +169,7 @@ def test_a_default_is_the_papers():
 
 SETTINGS = {
     sk.sample: "model shape", sk.log_likelihood: "model x", sk.encode: "model x", sk.decode: "model z",
-    sk.variational_bound: "model x",
+    sk.variational_bound: "model x", sk.progressive_coding: "model x0",
     sk.grids.levels: "sde grid steps", sk.KeyedNoise.normal: "self shape", sk.KeyedNoise.uniform: "self n",
     sk.KeyedNoise.rademacher: "self like", sk.Noise.normal: "self shape", sk.Noise.uniform: "self n",
     sk.Noise.rademacher: "self like", sk.BrownianPath.normal: "self shape", sk.BrownianPath.uniform: "self n",

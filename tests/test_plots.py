@@ -85,6 +85,7 @@ def every_picture():
         "mark_chart": lambda: plots.mark_chart([Mark("a", 1.0), Mark("b", 2.0, 0.5)], "bits"),
         "path_panels": lambda: plots.path_panels([PathPanel("p", paths, points)], grid, density),
         "point_panels": lambda: plots.point_panels([PointPanel("p", points, along, 2.0)], 2, ["row"]),
+        "rate_distortion": lambda: plots.rate_distortion({"a": ([0.1, 0.5, 2.0], [1.0, 0.7, 0.2]), "b": ([0.0], [1])}),
         "schedules": lambda: plots.schedules({"VP": sk.VPSDE(), "VE": sk.VESDE()}),
         "score_fields": lambda: plots.score_fields([[field, field]], grid),
         "solver_table": lambda: plots.solver_table([row("A"), row("A", "Heun"), row("B")]),
@@ -588,6 +589,21 @@ def test_no_text_is_cut_off_by_the_edge_of_the_paper(name):
                 assert extent.y0 > -1, text
                 assert extent.y1 < fig.bbox.height + 1, text
     assert texts(fig)
+
+
+def test_rates_and_distortions_stand_where_they_were_measured():
+    """In the order of sending, a mark a level where they are few; both axes begin at 0, and tensors do."""
+    few = (torch.tensor([0.5, 1.0, 3.0]), torch.tensor([0.8, 0.4, 0.1]))
+    many = (np.linspace(1.0, 2.0, 41), np.linspace(1.0, 0.5, 41))
+    fig = plots.rate_distortion({"few": few, "many": many}, "bits")
+    (axes,) = fig.axes
+    shown = curves(axes)
+    np.testing.assert_allclose(shown[0], np.stack([v.numpy() for v in few], 1))
+    np.testing.assert_allclose(shown[1], np.stack(many, 1))
+    assert [line.get_marker() for line in axes.get_lines()] == ["o", "None"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["few", "many"]
+    assert axes.get_xlabel() == "bits"
+    assert axes.get_xlim()[0] == axes.get_ylim()[0] == 0.0
 
 
 def test_a_tradeoff_shows_each_run_at_its_cost_with_its_interval():

@@ -1,4 +1,4 @@
-"""The variational bound, term by term, and the hybrid objective: on Gaussian data each is a closed form."""
+"""The variational bound, term by term, progressive coding, and the hybrid objective: on Gaussian data closed forms."""
 
 import math
 from contextlib import nullcontext
@@ -30,6 +30,9 @@ class Drawn:
 
     def __init__(self, eps):
         self.eps = eps
+
+    def __call__(self, x, t, s, stream="path"):
+        raise AssertionError("a bound has no path")
 
     def normal(self, shape, *, stream, dtype=None, device=None):
         return self.eps.to(dtype)
@@ -250,6 +253,92 @@ def test_the_bound_in_the_middle_of_a_wide_bin_is_the_density_of_a_narrow_one():
     torch.testing.assert_close(fine, density + 14 * math.log(2), rtol=1e-3, atol=1e-3)
 
 
+# Progressive coding
+
+
+@each_table
+@pytest.mark.parametrize("kind", ["posterior", "upper", "learned"])
+def test_rates_and_distortions_are_their_closed_forms_on_gaussian_data(sde, kind):
+    """Rates add up the divergences from L_T down; distortions are the deviations of x0 given x_t: by quadrature."""
+    z, eps, w = nodes()
+    x0 = (MEAN + math.sqrt(VAR) * z)[:, None]
+    model = exact(sde, Own() if kind == "learned" else None)
+    r = sk.progressive_coding(model, x0, variance=kind, noise=Drawn(eps[:, None]))
+    prior, steps, decoder = closed(sde, kind)
+    rates = np.cumsum([prior, *reversed(steps)])
+    np.testing.assert_allclose((r.rate @ w).numpy(), rates, rtol=1e-9, atol=1e-12)
+    assert float((w * r.total).sum()) == pytest.approx(rates[-1] + decoder, rel=1e-9)
+    snr = sde.log_snr(sde.times).exp().flip(0).numpy()
+    np.testing.assert_allclose((r.distortion.square() @ w).numpy(), VAR / (1 + snr * VAR), rtol=1e-9)
+    assert r.times.tolist() == sde.times.flip(0).tolist()
+    assert r.nfe.tolist() == [len(sde.times)] * len(x0)
+
+
+@each_table
+def test_with_the_datas_own_variance_the_curve_is_shannon_s(sde):
+    """The rate-distortion function of a Gaussian, log(std / distortion), and KL(p_T || prior): no code does better.
+
+    Any other variance of the reverse step is above it.
+    """
+    z, eps, w = nodes()
+    x0 = (MEAN + math.sqrt(VAR) * z)[:, None]
+    a, s = (float(f(sde.t_max)) for f in (sde.alpha, sde.sigma))
+    std, v = 1.0 if isinstance(sde, sk.DiscreteVPSDE) else s, a * a * VAR + s * s
+    gap = 0.5 * (v / std**2 - 1 - math.log(v / std**2) + (a * MEAN / std) ** 2)
+
+    def curve(factor):
+        r = sk.progressive_coding(exact(sde, Own(factor)), x0, variance="learned", noise=Drawn(eps[:, None]))
+        return (r.rate @ w).numpy(), (r.distortion.square() @ w).sqrt().numpy()
+
+    rate, distortion = curve(1.0)
+    np.testing.assert_allclose(rate, gap + np.log(math.sqrt(VAR) / distortion), rtol=1e-8, atol=1e-10)
+    for factor in (0.7, 1.4):
+        more, same = curve(factor)
+        np.testing.assert_allclose(same, distortion)
+        assert bool((more[1:] > rate[1:] + 1e-4).all())
+
+
+class Asked(sk.models.ScoreModel):
+    """A model that counts its calls."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.sde, self.times = model, model.sde, []
+
+    def forward(self, x, t, **condition):
+        self.times.append(float(t.t))
+        return self.model(x, t)
+
+
+def test_one_evaluation_a_level_gives_both_and_a_row_is_its_own():
+    """N calls in the table's order; the bits of a row alone are those in the batch; means are over the data set."""
+    sde = TABLES["linear"]
+    x0 = sk.KeyedNoise(0).normal((5, 2), stream="x", dtype=F64)
+    oracle = sk.models.GaussianMixture(sde, [0.5, 0.5], torch.tensor([[0.4, 0.0], [-0.4, 1.0]], dtype=F64), 0.1)
+    model = Asked(oracle)
+    r = sk.progressive_coding(model, x0, seed=3)
+    assert model.times == sde.times.tolist()
+    terms = VariationalBound().terms(oracle, x0, sk.KeyedNoise(3))
+    torch.testing.assert_close(r.rate[0], terms.prior)
+    torch.testing.assert_close(r.rate[-1], terms.prior + terms.steps.sum(0))
+    torch.testing.assert_close(r.rate[5], terms.prior + terms.steps[-5:].sum(0))
+    torch.testing.assert_close(r.total, terms.total)
+    torch.testing.assert_close(r.distortion, (terms.square.flip(0) / 2).sqrt())
+    torch.testing.assert_close(r.bits_per_dim, r.rate / (2 * math.log(2)))
+    rate, distortion = r.mean()
+    torch.testing.assert_close(rate, r.bits_per_dim.mean(1))
+    torch.testing.assert_close(distortion, r.distortion.square().mean(1).sqrt())
+    crowd = sk.progressive_coding(oracle, x0, seed=3, per_sample=True)
+    alone = sk.progressive_coding(oracle, x0[3:4], seed=3, per_sample=True, ids=[3])
+    for name in ("rate", "distortion", "total"):
+        assert torch.equal(getattr(alone, name), getattr(crowd, name)[..., 3:4])
+        torch.testing.assert_close(getattr(crowd, name), getattr(r, name))
+    levels = torch.linspace(-1, 1, 5, dtype=F64)[:, None]
+    sent = sk.progressive_coding(exact(sde), levels, decoder_bin=0.5, seed=1)
+    mass = VariationalBound(decoder_bin=0.5).terms(exact(sde), levels, sk.KeyedNoise(1)).decoder
+    torch.testing.assert_close(sent.total - sent.rate[-1], mass)
+
+
 def test_the_hybrid_objective_is_improved_ddpms():
     """L_simple + 0.001 N / ln 2 times the term in nats a coordinate; its gradient in the mean is L_simple's alone."""
     sde = TABLES["linear"]
@@ -322,6 +411,16 @@ def test_a_learned_range_finds_the_datas_variance_where_it_lies_in_it():
             lambda: VariationalBound(decoder_bin=0.5)(exact(TABLES["linear"]), torch.full((2, 1), 0.3), sk.Noise(0)),
             InvalidArgument,
             "x0 must hold levels 0.5 apart from -1 to 1",
+        ),
+        (
+            lambda: sk.progressive_coding(exact(sk.VPSDE()), torch.zeros(2, 1)),
+            UnsupportedCombination,
+            "progressive_coding: needs a process on a table, such as DiscreteVPSDE(betas), got VPSDE",
+        ),
+        (
+            lambda: sk.progressive_coding(exact(TABLES["linear"]), torch.zeros(2, 0)),
+            InvalidArgument,
+            "progressive_coding: x0 must have at least one coordinate",
         ),
         (
             lambda: VariationalBound()(exact(TABLES["linear"]), torch.zeros(2, 1, dtype=torch.int64), sk.Noise(0)),

@@ -2,6 +2,7 @@
 
 from ..density.trace import Exact, Hutchinson, Trace
 from .bound import LikelihoodBound, variational_bound
+from .coding import ProgressiveCoding, progressive_coding
 from .discrete import DiscreteLikelihood, discrete_log_likelihood
 from .exact import log_likelihood
 from .result import Likelihood
@@ -13,11 +14,13 @@ __all__ = [
     "Hutchinson",
     "Likelihood",
     "LikelihoodBound",
+    "ProgressiveCoding",
     "Trace",
     "decode",
     "discrete_log_likelihood",
     "encode",
     "interpolate",
     "log_likelihood",
+    "progressive_coding",
     "variational_bound",
 ]

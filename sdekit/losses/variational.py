@@ -93,6 +93,7 @@ class VariationalBound:
         """Every term of the bound of each row, from one draw of eps a level; N evaluations of the network."""
         self.check("VariationalBound", model, x0, noise)
         sde = table("VariationalBound", model.sde)
+        prior = self._reduced(prior_divergence("VariationalBound", sde.prior, sde.one(sde.t_max), x0))
         found, square = [], []
         for i, level in enumerate(sde.levels(sde.times)):
             eps = noise.normal(x0.shape, stream=("bound", i), dtype=x0.dtype, device=x0.device)
@@ -100,7 +101,6 @@ class VariationalBound:
             p = _asked(model, x, level, condition)
             found.append(self.of(p, x0))
             square.append(_flat((x0 - p.x0).square()).sum(1))
-        prior = self._reduced(prior_divergence("VariationalBound", sde.prior, sde.one(sde.t_max), x0))
         return Terms(prior, torch.stack(found[1:]), found[0], torch.stack(square))
 
     def check(self, owner: str, model: ScoreModel, x0: Tensor, noise: NoiseSource) -> None:

@@ -349,3 +349,39 @@ def histogram(sets: Mapping[str, Sequence[float]], label: str) -> Figure:
     if len(sets) > 1:
         axes.legend()
     return fig
+
+
+@style.picture
+def rate_distortion(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], rate: str = "rate (bits a coordinate)"
+) -> Figure:
+    """Distortions over rates, by name: what is still wrong with the data after so much of them has been sent.
+
+    ``curves``: (rates, distortions) of each, as ``ProgressiveCoding.mean`` gives them, in the order of sending; a few
+    levels are marked, many are a line. The axes begin at 0. (Ho et al. 2020, figure 5, arXiv:2006.11239.)
+    """
+    checks.text("rate_distortion", "rate", rate)
+    columns = {}
+    for name, pair in checks.named("rate_distortion", "curves", curves).items():
+        if not isinstance(pair, (tuple, list)):
+            raise InvalidType(f"rate_distortion: curves must hold (rates, distortions), got {name!r}: {describe(pair)}")
+        checks.count("rate_distortion", f"curves of {name}", pair, 2)
+        try:
+            rates, wrong = (np.asarray(values, dtype=np.float64).reshape(len(values)) for values in pair)
+        except (TypeError, ValueError) as error:
+            raise InvalidType(
+                f"rate_distortion: curves must hold lists of numbers, got {name!r}: {describe(pair)}"
+            ) from error
+        checks.count("rate_distortion", f"curves of {name}", wrong.tolist(), len(rates))
+        checks.finite("rate_distortion", f"curves of {name}", [*rates.tolist(), *wrong.tolist()])
+        columns[name] = (rates, wrong)
+    fig = style.figure(5.4, 3.4)
+    axes = fig.add_subplot()
+    for (name, (rates, wrong)), colour in zip(columns.items(), itertools.cycle(style.CYCLE), strict=False):
+        axes.plot(rates, wrong, "o-" if len(rates) <= 40 else "-", color=colour, markersize=3.5, label=name)
+    axes.set(xlabel=rate, ylabel="distortion (root mean square)")
+    axes.set_xlim(left=min(0.0, *(float(r.min(initial=0.0)) for r, _ in columns.values())))
+    axes.set_ylim(bottom=0.0)
+    axes.grid(axis="y")
+    axes.legend()
+    return fig

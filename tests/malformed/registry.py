@@ -1646,6 +1646,29 @@ TOP = [
         {"bin_width": by("bits_per_dim", v.number(above=0.0))},
     ),
     Entry(
+        sk.progressive_coding,
+        lambda: {"model": spy(TABLE), "x0": X},
+        {
+            "model": v.model(),
+            "x0": v.batch(rows=1),
+            "variance": by("VariationalBound", v.choice()),
+            **{name: by("VariationalBound", wrong) for name, wrong in DECODER.items()},
+            "seed": by("Noise", v.seed()),
+            "noise": v.noise(optional=True),
+            **per_sample("progressive_coding"),
+            "dtype": v.dtype(),
+        },
+        together={
+            **WRONG_IDS,
+            **WRONG_SOURCES,
+            "data between the levels": ({"x0": X + 0.1, "decoder_bin": 0.25}, "x0"),
+            "no table": ({"model": spy()}, "process"),
+            "no coordinates": ({"x0": torch.zeros(3, 0)}, "x0"),
+            "a model without a variance": ({"variance": "learned"}, "variance"),
+            "labels for other rows": ({"model": spy(TABLE).given(y=torch.arange(3)), "x0": torch.zeros(4, 2)}, "y"),
+        },
+    ),
+    Entry(
         sk.interpolate,
         lambda: {"model": spy(), "a": X, "b": X + 1.0, "steps": 3, "tol": "fast"},
         {"model": v.model(), "a": v.batch(), "b": v.batch(), "steps": v.whole(2), **INTEGRATION},
@@ -1718,6 +1741,24 @@ PLOTS = [
         {
             "sets": but(v.mapping(), empty={}, of_nothing={"a": []}, a_nan={"a": [v.NAN]}),
             "label": Wrong({"none": None, "number": 3}),
+        },
+    ),
+    Entry(
+        p.rate_distortion,
+        lambda: {"curves": {"DDPM": ([0.1, 1.0], [0.5, 0.2])}, "rate": "bits"},
+        {
+            "curves": but(
+                v.mapping(),
+                empty={},
+                a_number={"a": 1.0},
+                one_list={"a": [[1.0]]},
+                three_lists={"a": [[1.0], [1.0], [1.0]]},
+                of_names={"a": (["a"], ["b"])},
+                of_nothing={"a": (None, None)},
+                other_lengths={"a": ([1.0, 2.0], [1.0])},
+                a_nan={"a": ([v.NAN], [1.0])},
+            ),
+            "rate": Wrong({"none": None, "number": 3}),
         },
     ),
     Entry(
@@ -1952,6 +1993,7 @@ RECORDS = {
     sk.Likelihood: "log_likelihood makes it",
     sk.DiscreteLikelihood: "discrete_log_likelihood makes it",
     sk.LikelihoodBound: "variational_bound makes it",
+    sk.ProgressiveCoding: "progressive_coding makes it",
     sk.Samples: "sample makes it",
     sk.TunedGrid: "tune_grid makes it",
     sk.solvers.State: "a run makes it",
