@@ -305,8 +305,8 @@ def test_the_square_of_the_standard_error_is_the_variance(seed):
 
 @pytest.mark.parametrize("sde", [sk.VPSDE(t_min=1e-5), sk.EDMSDE()], ids=repr)
 def test_times_uniform_in_the_log_snr_have_a_smaller_error_than_uniform_times(sde):
-    """Of a model that errs at every level, as a network does: in t, g^2 / sigma^2 spans decades. And in parts of the
-    log-SNR four times the draws do more than halve the error, for each part has less to vary."""
+    """Of a model that errs at every level, as a network does: in t, g^2 / sigma^2 spans decades. Four times the draws
+    leave half the error, and the decoder's."""
     model = Off(mixture(sde), 0.9, 0.2)
     x = mixture(sde).sample(200, sk.Noise(0))
 
@@ -314,7 +314,7 @@ def test_times_uniform_in_the_log_snr_have_a_smaller_error_than_uniform_times(sd
         return float(sk.variational_bound(model, x, seed=1, **how).se.square().mean().sqrt())
 
     log_snr, in_t = size(), size(times="stratified")
-    assert log_snr < in_t / 1.5
+    assert log_snr < in_t / 5
     assert size(draws=128) < 0.55 * log_snr
 
 
