@@ -23,7 +23,7 @@ def main() -> None:
     roll = sk.data.swiss_roll(1000, seed=1)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        save_model(trained.ema, place / "roll.safetensors")
+        save_model(place / "roll.safetensors", trained.ema)
         np.save(place / "held-out.npy", roll.numpy())
         np.save(place / "mirrored.npy", (roll * torch.tensor([-1.0, 1.0])).numpy())
         files = (str(place / name) for name in ("roll.safetensors", "held-out.npy", "mirrored.npy"))

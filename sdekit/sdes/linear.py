@@ -19,6 +19,31 @@ Rate: TypeAlias = float | Callable[[Tensor], Tensor | float]
 """A number, or a function of times in float64 of any shape."""
 
 
+class _Remembered:
+    """A solution that keeps its values at single places: a level asks thrice, and runs on one grid ask again."""
+
+    MOST = 20_000
+
+    def __init__(self, solution: Any):
+        self.solution = solution
+        self.known: dict[float, Any] = {}
+
+    @property
+    def ts(self) -> Any:
+        """The ends of its steps."""
+        return self.solution.ts
+
+    def __call__(self, u: Any) -> Any:
+        if u.size != 1:
+            return self.solution(u)
+        place = float(u[0])
+        if place not in self.known:
+            if len(self.known) == self.MOST:
+                self.known.clear()
+            self.known[place] = self.solution(u)
+        return self.known[place].copy()
+
+
 @dataclass(frozen=True, eq=False)
 class LinearSDE(GaussianSDE):
     """Any process dx = f(t) x dt + g(t) dw, whose alpha and sigma are found numerically.
@@ -104,7 +129,7 @@ class LinearSDE(GaussianSDE):
             raise ScheduleError(
                 f"LinearSDE: alpha(t_max) must lie above 1e-300, got log(alpha) = {found.y[0].min():g}; {found.message}"
             )
-        return found.sol
+        return _Remembered(found.sol)
 
     def _logs(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """log(alpha) and log(sigma / alpha) at times of any shape."""
