@@ -206,7 +206,7 @@ def test_fresh_probes_at_every_evaluation_err_less():
     rms = {}
     for fresh in (False, True):
         trace = sk.Hutchinson(2, fresh=fresh)
-        r = sk.log_likelihood(model, x, method=ode.Dopri5(1e-9, 1e-3), trace=trace, prior=at_the_end(model))
+        r = sk.log_likelihood(model, x, method=ode.Dopri5(1e-9, 1e-4), trace=trace, prior=at_the_end(model))
         wrong = r.log_prob - true
         rms[fresh] = float(wrong.square().mean().sqrt())
         assert abs(float(wrong.mean())) < 5 * rms[fresh] / math.sqrt(len(x))

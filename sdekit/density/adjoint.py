@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UnsupportedCombination
-from ..types import Time
 
-if TYPE_CHECKING:
-    from .flow import FlowWithDensity
+Function = Callable[[Tensor, bool], Tensor]
+"""A function of x, and of whether its result is to have a graph."""
 
 
-def evaluate(field: FlowWithDensity, x: Tensor, t: Time, probes: Tensor | None) -> Tensor:
-    """The derivative that the field has at x, of which x alone is kept for the gradients by x and by parameters.
+def evaluate(function: Function, x: Tensor, network: nn.Module) -> Tensor:
+    """The function at x, of which x alone is kept for the gradients by x and by the network's parameters.
 
     A gradient flows back through the steps as they were taken, so it is that of the number that was returned; the
     adjoint ODE of Chen et al. 2018 (section 2, arXiv:1806.07366), solved anew, has an error of its own. Memory is that
     of one evaluation of the network, and of the states.
     """
-    known = [p for p in field.flow.model.parameters() if p.requires_grad]
-    result: Tensor = _Again.apply(field, t, probes, x, *known)  # type: ignore[no-untyped-call]
+    known = [p for p in network.parameters() if p.requires_grad]
+    result: Tensor = _Again.apply(function, x, *known)  # type: ignore[no-untyped-call]
     return result
 
 
 class _Again(torch.autograd.Function):
-    """The field, evaluated without a graph, and once more, with one, for the gradient."""
+    """The function, evaluated without a graph, and once more, with one, for the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, field: FlowWithDensity, t: Time, probes: Tensor | None, x: Tensor, *known: Tensor) -> Tensor:
-        ctx.field, ctx.t, ctx.probes, ctx.known = field, t, probes, known
+    def forward(ctx: Any, function: Function, x: Tensor, *known: Tensor) -> Tensor:
+        ctx.function, ctx.known = function, known
         ctx.save_for_backward(x)
-        return field.derivative(x, t, probes, graph=False)
+        return function(x, False)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
             x = ctx.saved_tensors[0].detach().requires_grad_()
-            value = ctx.field.derivative(x, ctx.t, ctx.probes, graph=True)
+            value = ctx.function(x, True)
         _check_leaves(value, (x, *ctx.known))
-        return (None, None, None, *torch.autograd.grad(value, (x, *ctx.known), gradient, allow_unused=True))
+        return (None, *torch.autograd.grad(value, (x, *ctx.known), gradient, allow_unused=True))
 
 
 def _check_leaves(value: Tensor, known: tuple[Tensor, ...]) -> None:

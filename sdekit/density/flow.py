@@ -73,8 +73,19 @@ class FlowWithDensity:
         if probes is not None and self.index is not None:
             probes = probes[self.index]
         if self.gradient == "adjoint":
-            return evaluate(self, x, t, probes)
+            return evaluate(lambda x, graph: self.derivative(x, t, probes, graph=graph), x, self.flow.model)
         return self.derivative(x, t, probes, graph=self.gradient == "direct")
+
+    def active(self, x: Tensor, t: Time) -> Tensor:
+        """The derivative of w alone, with 0 for that of l, on which nothing depends."""
+        if self.gradient == "adjoint":
+            return evaluate(lambda x, graph: self._path(x, t), x, self.flow.model)
+        return self._path(x, t)
+
+    def _path(self, x: Tensor, t: Time) -> Tensor:
+        place = x[:, : self.dimension].reshape(len(x), *self.event)
+        slope = self.flow(place, t).reshape(len(x), self.dimension)
+        return torch.cat([slope, torch.zeros_like(x[:, self.dimension :])], 1)
 
     def derivative(self, x: Tensor, t: Time, probes: Tensor | None, *, graph: bool) -> Tensor:
         """The derivative with those probes; with a graph, gradients flow through it."""

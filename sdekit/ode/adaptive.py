@@ -85,11 +85,13 @@ class _Run(Rows):
         """One trial step of every row under way; False where none is left."""
         if not len(self.index):
             return False
-        c, a, _, _ = self.method.tableau
+        c, a, b, e = self.method.tableau
         h, last, end = self.ahead()
         stages = [self.slope]
-        for node, row in zip(c[1:], a[1:], strict=True):
-            stages.append(self.asked(self._combine(self.x, h, row, stages), self.t + self.sign * node * h))
+        for i, (node, row) in enumerate(zip(c[1:], a[1:], strict=True), 1):
+            between = not b[i] and not e[i] and i + 1 < len(c)  # the last one is the next step's first
+            at = self.t + self.sign * node * h
+            stages.append(self.asked(self._combine(self.x, h, row, stages), at, active=between))
         # first same as last: the final stage stands at the step's own result
         x = self._combine(self.x, h, a[-1], stages[:-1])
         local, ratio = self._estimate(h, x, stages)

@@ -42,6 +42,15 @@ class Weighing(Field, Protocol):
         """What the local errors (n, *event) of a step that began at x, slope and t count for, (n,), at least 0."""
 
 
+@runtime_checkable
+class Passive(Field, Protocol):
+    """A field some of whose coordinates no slope depends on, such as a log-density: where a method gives a slope no
+    weight of its own, and asks for it on the way to others alone, they need not be known."""
+
+    def active(self, x: Tensor, t: Time) -> Tensor:
+        """The field, with 0 in those coordinates."""
+
+
 class Stats(NamedTuple):
     """What an integration knows of itself."""
 

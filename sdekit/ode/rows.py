@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import IntegrationError, NonFiniteError, at_rows
 from ..types import Time
-from .base import Batched, Field, Stats, Weighing, check_slope
+from .base import Batched, Field, Passive, Stats, Weighing, check_slope
 
 
 class Rows(ABC):
@@ -70,12 +70,13 @@ class Rows(ABC):
             self.index.tolist(),
         )
 
-    def asked(self, x: Tensor, t: Tensor) -> Tensor:
-        """The field at the rows under way."""
+    def asked(self, x: Tensor, t: Tensor, *, active: bool = False) -> Tensor:
+        """The field at the rows under way; what it has of ``active`` coordinates alone is enough where it says so."""
         self.nfe[self.index] += 1
 
         def field(x: Tensor, t: Time) -> Tensor:
-            return check_slope(self.owner, self.field(x, t), x)
+            ask = self.field.active if active and isinstance(self.field, Passive) else self.field
+            return check_slope(self.owner, ask(x, t), x)
 
         return self.of_rows(field, x, t)
 
