@@ -343,6 +343,15 @@ def test_a_prior_that_is_drawn_from_is_part_of_the_error():
     assert float(drawn.total.std()) == pytest.approx(error, rel=0.1)
 
 
+def test_the_draws_of_a_discretised_decoder_are_part_of_the_error():
+    """Of Gaussian data that the process knows, they are all of it: rows of one datum spread by their standard error."""
+    sde = sk.VPSDE(t_min=0.2).with_prior(MEAN, math.sqrt(VAR))
+    r = sk.variational_bound(gaussian(sde), torch.full((4000, 1), 0.5, dtype=F64), draws=2, decoder_bin=0.5)
+    assert float(r.diffusion.std() + r.prior.std()) < 1e-8
+    assert float(r.decoder.std()) > 0.05
+    assert float(r.se.square().mean().sqrt()) == pytest.approx(float(r.total.std()), rel=0.1)
+
+
 # What a row depends on
 
 
