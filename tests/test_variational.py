@@ -333,6 +333,9 @@ def test_one_evaluation_a_level_gives_both_and_a_row_is_its_own():
     for name in ("rate", "distortion", "total"):
         assert torch.equal(getattr(alone, name), getattr(crowd, name)[..., 3:4])
         torch.testing.assert_close(getattr(crowd, name), getattr(r, name))
+    nothing = sk.models.FromFunction(sde, x0=lambda x, t: 0.0 * x)
+    size = (x0.square().sum(1) / 2).sqrt()
+    torch.testing.assert_close(sk.progressive_coding(nothing, x0).distortion, size.expand(20, 5))
     levels = torch.linspace(-1, 1, 5, dtype=F64)[:, None]
     sent = sk.progressive_coding(exact(sde), levels, decoder_bin=0.5, seed=1)
     mass = VariationalBound(decoder_bin=0.5).terms(exact(sde), levels, sk.KeyedNoise(1)).decoder
