@@ -138,10 +138,10 @@ def k_diffusion(
     return runs
 
 
-def versions() -> dict[str, str]:
+def versions(peers: tuple[str, ...] = ("k-diffusion", "diffusers", "azula")) -> dict[str, str]:
     """Of Python, this package, torch and the peers."""
     found = {"python": platform.python_version()}
-    for name in ("sdekit", "torch", "k-diffusion", "diffusers", "azula"):
+    for name in ("sdekit", "torch", *peers):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

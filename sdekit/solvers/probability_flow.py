@@ -66,6 +66,7 @@ class InAngle:
         assert isinstance(sde, GaussianSDE)
         self.sde = sde
         self.mean, self.std = sde.centre
+        self.levels: dict[float, Level] = {}
 
     def position(self, level: Level) -> float:
         """u."""
@@ -85,7 +86,15 @@ class InAngle:
         return shifted(scale(level.alpha / shrink, w), level.alpha, self.mean)
 
     def level(self, u: Time, x: Tensor) -> Level:
-        """The level where sigma / alpha = std tan(u)."""
+        """The level where sigma / alpha = std tan(u); those of one angle for all rows are computed once."""
+        if isinstance(u, float):
+            known = self.levels.get(u)
+            if known is None:
+                known = self.levels[u] = self._level(u, x)
+            return known
+        return self._level(u, x)
+
+    def _level(self, u: Time, x: Tensor) -> Level:
         angle = torch.as_tensor(u, dtype=torch.float64)
         return self.sde.at(self.sde.time_at(-2 * torch.log(self.std * torch.tan(angle))), x)
 
