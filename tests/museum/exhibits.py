@@ -39,6 +39,7 @@ from sdekit.density.trace import Exact
 from sdekit.errors import InvalidArgument, ScheduleError, SDEKitError
 from sdekit.likelihood import log_likelihood
 from sdekit.likelihood.exact import _density
+from sdekit.likelihood.prior import check_prior
 from sdekit.models.base import GaussianPrediction, evaluating
 from sdekit.models.parametrisations import _index
 from sdekit.noise import BrownianPath, KeyedNoise
@@ -280,7 +281,7 @@ EXHIBITS = [
         "B9",
         "The decoder of 8-bit images is used for data that have no levels.",
         "diffusion_models notebook 02, cell 46",
-        Slip(sk.losses.VariationalBound.check, "if self.decoder_bin is not None:", "if False:"),
+        Slip(sk.losses.VariationalBound.check, "check_levels(owner, ", "(lambda *given: None)(owner, "),
         partial(
             test_variational.test_what_has_no_bound_is_named,
             lambda: sk.losses.VariationalBound(decoder_bin=0.5)(
@@ -450,9 +451,9 @@ EXHIBITS = [
         "The likelihood ends in N(0, 1) although the process knows the data's moments: 0.03 nats, 0.6 on VE.",
         "every code base that hard-codes the prior",
         Slip(
-            log_likelihood,
-            "prior = model.sde.prior if",
-            "prior = model.sde._standard_prior(model.sde._end) if",
+            check_prior,
+            "prior = sde.prior if",
+            "prior = sde._standard_prior(sde._end) if",
         ),
         partial(test_likelihood.test_a_prior_with_the_data_s_moments_is_exact_for_gaussian_data),
     ),
@@ -460,14 +461,14 @@ EXHIBITS = [
         "D7",
         "The flow is integrated in float32: 7e-3 nats.",
         "score_sde_pytorch, likelihood.py",
-        Slip(log_likelihood, "x = x.detach().to(dtype)", "x = x.detach().to(torch.float32)"),
+        Slip(log_likelihood, "is None else x).to(dtype)", "is None else x).to(torch.float32)"),
         partial(test_likelihood.test_mixtures_in_d_dimensions_within_the_error_of_the_name, sk.EDMSDE(), 2),
     ),
     Exhibit(
         "D8",
         "Dropout is active while a density is computed.",
         "likelihoods called within training loops",
-        Slip(log_likelihood, "with torch.no_grad(), evaluating(model):", "with torch.no_grad():"),
+        Slip(log_likelihood, "set_grad_enabled(gradient is not None), evaluating(model)", "no_grad()"),
         partial(test_independence.test_a_call_leaves_everything_as_it_found_it, "likelihood", (None, None)),
     ),
     # Randomness
