@@ -277,7 +277,6 @@ def torchdiffeq(
 
 def k_diffusion(law: Law, tol: float = 1e-4) -> Run:
     """k-diffusion's ``log_likelihood``, one Rademacher probe, between the ends of the same process."""
-    sampling = k_diffusion_sampling()
 
     def denoised(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         s, one = sigma[:, None], torch.ones(len(x), 1, dtype=x.dtype)
@@ -286,6 +285,7 @@ def k_diffusion(law: Law, tol: float = 1e-4) -> Run:
         return (x / norm - s * law.network(x / norm, one / norm, s / norm)) / norm
 
     def log_prob(x: torch.Tensor) -> torch.Tensor:
+        sampling = k_diffusion_sampling()
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return sampling.log_likelihood(denoised, x, SIGMA_MIN, SIGMA_MAX, atol=tol, rtol=tol)[0]
@@ -295,11 +295,12 @@ def k_diffusion(law: Law, tol: float = 1e-4) -> Run:
 
 def flow_matching(law: Law, method: str, tol: float, exact: bool = True) -> Run:
     """flow_matching's ``compute_likelihood`` on its straight path, which knows p at the noisy end: N(0, I)."""
-    from flow_matching.solver import ODESolver
-
-    solver, times = ODESolver(straight(law.network)), torch.tensor([1.0, 0.0], dtype=F64)
+    velocity, times = straight(law.network), torch.tensor([1.0, 0.0], dtype=F64)
 
     def log_prob(x: torch.Tensor) -> torch.Tensor:
+        from flow_matching.solver import ODESolver
+
+        solver = ODESolver(velocity)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             found: torch.Tensor = solver.compute_likelihood(
@@ -312,12 +313,12 @@ def flow_matching(law: Law, method: str, tol: float, exact: bool = True) -> Run:
 
 def zuko(law: Law, atol: float = 1e-6, rtol: float = 1e-5) -> Run:
     """The transform of zuko's continuous normalising flow, on the straight path, with its exact trace."""
-    from zuko.transforms import FreeFormJacobianTransform
-
     velocity = straight(law.network)
-    transform = FreeFormJacobianTransform(lambda t, x: velocity(x, t), 1.0, 0.0, atol=atol, rtol=rtol, exact=True)
 
     def log_prob(x: torch.Tensor) -> torch.Tensor:
+        from zuko.transforms import FreeFormJacobianTransform
+
+        transform = FreeFormJacobianTransform(lambda t, x: velocity(x, t), 1.0, 0.0, atol=atol, rtol=rtol, exact=True)
         end, change = transform.call_and_ladj(x)
         return normal(end) + change
 
