@@ -21,7 +21,7 @@ class Probes:
     """The probes of one solve: fixed, or those of each evaluation in turn, drawn for the whole batch."""
 
     def __init__(self, trace: Trace, x: Tensor, noise: NoiseSource):
-        self.trace = trace
+        self.trace = trace.of_batch(x)
         self.x = x
         self.noise = noise
         self.evaluations = 0
@@ -111,6 +111,10 @@ class FlowWithDensity:
         together = (score * path).sum(1) + density
         apart = ((score.abs() + 1.0 / self.frame.std) * path).square().sum(1) + density.square()
         return together.abs() + apart.sqrt()
+
+    def expect(self, times: Sequence[float]) -> None:
+        """Computes what the flow needs at the times at once."""
+        self.flow.expect(times)
 
     @property
     def divisible(self) -> bool:

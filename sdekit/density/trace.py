@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from ..types import NoiseSource, Stream
 
 EXACT = 128
 """Coordinates of an event up to which the trace is exact unless another is asked for."""
+
+MANY = 128
+"""Rows of a batch above which a processor gains nothing by batching directions: the rows fill it."""
 
 
 class Trace(ABC):
@@ -37,13 +40,18 @@ class Trace(ABC):
         """Whether every evaluation has probes of its own."""
         return False
 
+    def of_batch(self, x: Tensor) -> Trace:
+        """The same trace, as it is found soonest in a batch x: one direction at a time where many rows are on a CPU."""
+        return self
+
 
 @dataclass(frozen=True)
 class Exact(Trace):
     """The whole trace, sum_i dv_i / dx_i: D products of a unit vector and the Jacobian at each evaluation.
 
-    ``at_once``: directions a backward pass, which bounds the memory: that of so many copies of the batch. More than
-    one are batched by ``torch.vmap``; a network that it cannot batch needs ``Exact(at_once=1)``.
+    ``at_once``: directions a backward pass at most, which bounds the memory: that of so many copies of the batch. More
+    than one are batched by ``torch.vmap``; a network that it cannot batch needs ``Exact(at_once=1)``. A batch of more
+    than 128 rows on a CPU is done with one at a time, which is faster there.
     """
 
     at_once: int = 16
@@ -53,6 +61,10 @@ class Exact(Trace):
 
     def vectors(self, x: Tensor, noise: NoiseSource, evaluation: int) -> None:
         """None."""
+
+    def of_batch(self, x: Tensor) -> Exact:
+        """The same trace, one direction at a time where many rows are on a CPU."""
+        return replace(self, at_once=1) if _many(x) else self
 
     def divergence(self, v: Tensor, x: Tensor, probes: Tensor | None, *, graph: bool = False) -> Tensor:
         """The divergence, (B, 1)."""
@@ -99,6 +111,10 @@ class Hutchinson(Trace):
             return noise.rademacher(like, stream=stream)
         return noise.normal(like.shape, stream=stream, dtype=x.dtype, device=x.device)
 
+    def of_batch(self, x: Tensor) -> Hutchinson:
+        """The same trace, one probe at a time where many rows are on a CPU."""
+        return replace(self, at_once=1) if _many(x) else self
+
     def divergence(self, v: Tensor, x: Tensor, probes: Tensor | None, *, graph: bool = False) -> Tensor:
         """v^T J v of each probe, (B, n)."""
         assert probes is not None
@@ -108,6 +124,10 @@ class Hutchinson(Trace):
             product = _products(self, v, x, some, graph, last=start + self.at_once >= self.n)
             found.append((product * some).sum(2))
         return torch.cat(found).transpose(0, 1)
+
+
+def _many(x: Tensor) -> bool:
+    return x.device.type == "cpu" and len(x) > MANY
 
 
 def _products(trace: Trace, v: Tensor, x: Tensor, vectors: Tensor, graph: bool, *, last: bool) -> Tensor:

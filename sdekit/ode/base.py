@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -49,6 +50,14 @@ class Passive(Field, Protocol):
 
     def active(self, x: Tensor, t: Time) -> Tensor:
         """The field, with 0 in those coordinates."""
+
+
+@runtime_checkable
+class Scheduled(Field, Protocol):
+    """A field with a schedule: what it needs at times that are known ahead, as floats, is computed at once."""
+
+    def expect(self, times: Sequence[float]) -> None:
+        """The field will be asked at the times."""
 
 
 class Stats(NamedTuple):

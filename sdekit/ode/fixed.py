@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import whole
-from .base import Field, ODEMethod, Stats, Tableau, check_slope, check_start
+from .base import Field, ODEMethod, Scheduled, Stats, Tableau, check_slope, check_start
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class FixedStep(ODEMethod, ABC):
         check_start(owner, field, x, t, s)
         c, a, b, _ = self.tableau
         h = (s - t) / self.steps
-        for i in range(self.steps):
-            start = t + i * h
+        times = [[t + i * h + node * h for node in c] for i in range(self.steps)]
+        if self.steps > 1 and isinstance(field, Scheduled):
+            field.expect(list(itertools.chain(*times)))
+        for at in times:
             stages: list[Tensor] = []
-            for node, row in zip(c, a, strict=True):
+            for time, row in zip(at, a, strict=True):
                 y = _advance(x, h, row, stages)
-                stages.append(check_slope(owner, field(y, start + node * h), y))
+                stages.append(check_slope(owner, field(y, time), y))
             x = _advance(x, h, b, stages)
         return x, Stats(self.evaluations)
 

@@ -153,15 +153,19 @@ class GaussianSDE(SDE):
             return self._level(align(t, x))
         return self.one(float(t))
 
+    def at_log_snr(self, log_snr: Tensor, x: Tensor) -> GaussianLevel:
+        """The level where the log-SNR has a value known to be valid, (B,) or ()."""
+        t = self.time_at(log_snr)
+        return self._level(align(t, x), align(log_snr, x)) if log_snr.ndim else self.one(float(t))
+
     def one(self, t: float) -> GaussianLevel:
         """The level of python floats at a time that is known to be valid."""
         (level,) = self.levels(torch.tensor([t], dtype=torch.float64))
         return level
 
-    def _level(self, t: Tensor) -> GaussianLevel:
-        return GaussianLevel(
-            self, t, self.alpha(t), self.sigma(t), self.log_snr(t), functools.cache(lambda: self.rates(t))
-        )
+    def _level(self, t: Tensor, log_snr: Tensor | None = None) -> GaussianLevel:
+        log_snr = self.log_snr(t) if log_snr is None else log_snr
+        return GaussianLevel(self, t, self.alpha(t), self.sigma(t), log_snr, functools.cache(lambda: self.rates(t)))
 
     def levels(self, times: Tensor) -> list[GaussianLevel]:  # type: ignore[override]
         """The levels of a whole grid, (N,) -> N levels of python floats, computed at once in float64 on the host."""

@@ -229,7 +229,8 @@ def shifted(x: Tensor, a: Scalar, mean: float | Tensor) -> Tensor:
     if isinstance(mean, float) and mean == 0.0:
         return x
     if isinstance(mean, Tensor):
-        return x + scale(a, mean.to(x).expand_as(x))
+        mean = mean.to(x)
+        return x + scale(a, mean.expand_as(x)) if isinstance(a, Tensor) else torch.add(x, mean, alpha=a)
     by = a * mean
     return x + (by.to(x.dtype) if isinstance(by, Tensor) else by)
 

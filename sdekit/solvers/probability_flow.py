@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,12 @@ class InTime:
         if isinstance(t, Tensor):
             return self.sde.at(t, x)
         return self.levels.get(t) or self.levels.setdefault(t, self.sde.at(t, x))
+
+    def expect(self, times: Sequence[float]) -> None:
+        """Computes the levels at the times at once."""
+        new = _unknown(times, self.levels)
+        if new:
+            self.levels.update(zip(new, self.sde.levels(torch.tensor(new, dtype=torch.float64)), strict=True))
 
     def slope(self, p: Prediction) -> Tensor:
         """dx/dt."""
@@ -87,16 +94,20 @@ class InAngle:
 
     def level(self, u: Time, x: Tensor) -> Level:
         """The level where sigma / alpha = std tan(u); those of one angle for all rows are computed once."""
-        if isinstance(u, float):
-            known = self.levels.get(u)
-            if known is None:
-                known = self.levels[u] = self._level(u, x)
-            return known
-        return self._level(u, x)
+        if not isinstance(u, Tensor):
+            self.expect([u])
+            return self.levels[u]
+        return self.sde.at_log_snr(self._log_snr(u), x)
 
-    def _level(self, u: Time, x: Tensor) -> Level:
-        angle = torch.as_tensor(u, dtype=torch.float64)
-        return self.sde.at(self.sde.time_at(-2 * torch.log(self.std * torch.tan(angle))), x)
+    def expect(self, angles: Sequence[float]) -> None:
+        """Computes the levels at the angles at once."""
+        new = _unknown(angles, self.levels)
+        if new:
+            times = self.sde.time_at(self._log_snr(torch.tensor(new, dtype=torch.float64)))
+            self.levels.update(zip(new, self.sde.levels(times), strict=True))
+
+    def _log_snr(self, u: Tensor) -> Tensor:
+        return -2 * torch.log(self.std * torch.tan(u.to(torch.float64)))
 
     def slope(self, p: Prediction) -> Tensor:
         """dw/du = std cos(u) eps - sin(u) (x0 - mean)."""
@@ -112,6 +123,11 @@ class InAngle:
         """log(dw/dx) of a coordinate, log(cos(u) / alpha)."""
         assert isinstance(level, GaussianLevel)
         return math.log(math.cos(self.position(level)) / float(level.alpha))
+
+
+def _unknown(times: Sequence[float], levels: Mapping[float, Level]) -> list[float]:
+    """The times without a level, each once."""
+    return [t for t in dict.fromkeys(times) if t not in levels]
 
 
 FRAMES: dict[str, type[InTime | InAngle]] = {"t": InTime, "angle": InAngle}
@@ -140,6 +156,10 @@ class Flow:
         """The derivative, of the shape of x."""
         level = self.frame.level(t, x)
         return self.frame.slope(self.model(self.frame.leave(x, level), level))
+
+    def expect(self, times: Sequence[float]) -> None:
+        """Computes the levels at the times at once."""
+        self.frame.expect(times)
 
     @property
     def divisible(self) -> bool:
