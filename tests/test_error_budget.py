@@ -240,6 +240,18 @@ def test_directions_at_once_are_those_one_by_one(trace):
     sk.log_likelihood(odd, x, method=rk4, trace=trace(at_once=1))
 
 
+def test_directions_are_asked_one_by_one_where_rows_fill_the_processor():
+    """From 129 rows on a CPU; the values are those of directions together."""
+    few, many = (torch.zeros(n, 6, dtype=F64) for n in (128, 129))
+    assert sk.Exact(16).of_batch(few) == sk.Exact(16)
+    assert sk.Exact(16).of_batch(many) == sk.Exact(1)
+    assert sk.Hutchinson(5, at_once=4).of_batch(many) == sk.Hutchinson(5, at_once=1)
+    model = mixture(sk.VPSDE(), (6,))
+    x = model.sample(129, sk.Noise(0), t=model.sde.t_min)
+    a, b = (sk.log_likelihood(model, rows, method=ode.RK4(2), budget=False).log_prob for rows in (x, x[:128]))
+    torch.testing.assert_close(a[:128], b, rtol=0, atol=1e-10)
+
+
 def test_the_trace_is_exact_up_to_128_coordinates_unless_asked():
     """Above, the probes are fresh; and named tolerances grow with the coordinates from 16 on."""
     model = sk.ddpm(lambda x, label: x)
