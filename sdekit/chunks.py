@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from .errors import InvalidArgument, InvalidType, SDEKitError, describe, renamed
+from .errors import InvalidArgument, InvalidType, SDEKitError, describe, flag, renamed
 from .models.base import ScoreModel
 from .models.wrappers import Whole
 from .noise import BrownianPath, KeyedNoise
@@ -148,6 +148,31 @@ def keyed(owner: str, noise: object) -> Keyed:
             f"{owner}: noise must be keyed with per_sample=True, KeyedNoise or BrownianPath, got {describe(noise)}"
         )
     return noise
+
+
+def keyed_source(
+    owner: str, noise: NoiseSource | None, seed: int | Sequence[int], ids: Tensor | Sequence[int] | None, own: bool
+) -> NoiseSource:
+    """The noise, or keyed draws of the seed; with ``own`` (per_sample=True) one whose draws are a row's own."""
+    check_ids_used(owner, ids, noise, flag(owner, "per_sample", own))
+    if noise is None:
+        return KeyedNoise(seed, ids)
+    return keyed(owner, noise) if own else noise
+
+
+def by_row(
+    owner: str,
+    run: Callable[[ScoreModel, Tensor, NoiseSource], tuple[Tensor | None, ...]],
+    model: ScoreModel,
+    x: Tensor,
+    noise: NoiseSource,
+    per_sample: bool,
+) -> tuple[Tensor | None, ...]:
+    """What a function of model, rows and noise returns, one value a row each: of the batch, or chunk by chunk."""
+    if not per_sample:
+        return run(model, x, noise)
+    source = keyed(owner, noise)
+    return Chunks(len(x), source.ids).map(lambda chunk: run(chunk.model(model), chunk.spread(x), chunk.noise(source)))
 
 
 def check_ids_used(owner: str, ids: object, noise: object, per_sample: bool) -> None:

@@ -10,12 +10,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ..chunks import Chunk, Chunks, check_ids_used, keyed
-from ..errors import InvalidArgument, batch, describe, finite_rows, flag, floating, number, one_of, whole
+from ..chunks import by_row, keyed_source
+from ..errors import InvalidArgument, batch, describe, finite_rows, floating, number, one_of, whole
 from ..losses.decoder import check_decoder, check_levels, decoded
 from ..losses.variational import prior_divergence
 from ..models.base import GaussianPrediction, ScoreModel, check_condition, check_model, evaluating, gaussian
-from ..noise import KeyedNoise, check_noise
+from ..noise import check_noise
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..sdes.prior import NormalPrior, Prior
 from ..types import NoiseSource, exp, lincomb, scale, sqrt
@@ -143,10 +143,7 @@ def variational_bound(
     check_levels(owner, "x", x, decoder_bin, ends)
     prior = check_prior(owner, sde, prior)
     dtype = floating(owner, "dtype", dtype)
-    check_ids_used(owner, ids, noise, flag(owner, "per_sample", per_sample))
-    if per_sample and noise is not None:
-        keyed(owner, noise)
-    noise = KeyedNoise(seed, ids) if noise is None else noise
+    noise = keyed_source(owner, noise, seed, ids, per_sample)
     check_noise(owner, noise, len(x))
     check_condition(owner, model, len(x))
     x = x.detach().to(dtype)
@@ -163,15 +160,7 @@ def variational_bound(
         found: tuple[Tensor | None, ...] = (x.new_zeros(len(x)),) * 4
     else:
         with torch.no_grad(), evaluating(model):
-            if per_sample:
-                source = keyed(owner, noise)
-
-                def part(chunk: Chunk) -> tuple[Tensor | None, ...]:
-                    return terms(chunk.model(model), chunk.spread(x), chunk.noise(source))
-
-                found = Chunks(len(x), source.ids).map(part)
-            else:
-                found = terms(model, x, noise)
+            found = by_row(owner, terms, model, x, noise, per_sample)
     first, between, last, se = (value for value in found if value is not None)
     nfe = torch.full((len(x),), (draws + 2) * model.evaluations if x.numel() else 0, device=x.device)
     result = LikelihoodBound(first, between, last, se, nfe, math.prod(x.shape[1:]), decoder_bin)

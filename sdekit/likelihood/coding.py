@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..chunks import Chunk, Chunks, check_ids_used, keyed
-from ..errors import InvalidArgument, describe, finite_rows, flag, floating
+from ..chunks import by_row, keyed_source
+from ..errors import InvalidArgument, describe, finite_rows, floating
 from ..losses.variational import VariationalBound
 from ..models.base import ScoreModel, check_condition, evaluating
-from ..noise import KeyedNoise, check_noise
+from ..noise import check_noise
 from ..sdes.table import table
 from ..types import NoiseSource
 
@@ -80,10 +80,7 @@ def progressive_coding(
     owner = "progressive_coding"
     bound = VariationalBound(variance, decoder_bin=decoder_bin, decoder_ends=decoder_ends)
     dtype = floating(owner, "dtype", dtype)
-    check_ids_used(owner, ids, noise, flag(owner, "per_sample", per_sample))
-    if per_sample and noise is not None:
-        keyed(owner, noise)
-    noise = KeyedNoise(seed, ids) if noise is None else noise
+    noise = keyed_source(owner, noise, seed, ids, per_sample)
     bound.check(owner, model, x0, noise)
     check_noise(owner, noise, len(x0))
     check_condition(owner, model, len(x0))
@@ -99,15 +96,7 @@ def progressive_coding(
         return rate.T, (terms.square.flip(0) / n).sqrt().T, terms.total
 
     with torch.no_grad(), evaluating(model):
-        if per_sample:
-            source = keyed(owner, noise)
-
-            def part(chunk: Chunk) -> tuple[Tensor | None, ...]:
-                return coded(chunk.model(model), chunk.spread(x0), chunk.noise(source))
-
-            found: tuple[Tensor | None, ...] = Chunks(len(x0), source.ids).map(part)
-        else:
-            found = coded(model, x0, noise)
+        found = by_row(owner, coded, model, x0, noise, per_sample)
     rate, distortion, total = (value for value in found if value is not None)
     finite_rows(owner, "the rate", rate)
     finite_rows(owner, "the distortion", distortion)

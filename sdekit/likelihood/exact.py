@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..chunks import Chunk, Chunks, check_ids_used, keyed
+from ..chunks import by_row, keyed_source
 from ..density.flow import GRADIENTS, FlowWithDensity, Probes
 from ..density.trace import Hutchinson, Trace, trace_of
 from ..errors import InvalidArgument, UnsupportedCombination, batch, finite_rows, flag, floating, one_of
 from ..models.base import ScoreModel, check_condition, check_model, evaluating
-from ..noise import KeyedNoise, check_noise
+from ..noise import check_noise
 from ..ode.base import ODEMethod
 from ..ode.libraries import SciPy
 from ..sdes.prior import Prior
@@ -111,10 +111,7 @@ def log_likelihood(
                 f"{owner}: gradient must be None with {method!r}, which has none, got {gradient!r}"
             )
     dtype = floating(owner, "dtype", dtype)
-    check_ids_used(owner, ids, noise, flag(owner, "per_sample", per_sample))
-    if per_sample and noise is not None:
-        keyed(owner, noise)
-    noise = KeyedNoise(seed, ids) if noise is None else noise
+    noise = keyed_source(owner, noise, seed, ids, per_sample)
     check_noise(owner, noise, len(x))
     check_condition(owner, model, len(x))
     x = (x.detach() if gradient is None else x).to(dtype)
@@ -126,23 +123,17 @@ def log_likelihood(
         zeros = x.new_zeros(len(x))
         known = zeros if budget else None
         return Likelihood(start.to(dtype), zeros, zeros.long(), n, probes, known, known, known)
+
+    def parts(model: ScoreModel, x: Tensor, noise: NoiseSource) -> tuple[Tensor | None, ...]:
+        return _density(model, x, frame, method, trace, density, budget, gradient, noise)
+
     with torch.set_grad_enabled(gradient is not None), evaluating(model):
-        if per_sample:
-            source = keyed(owner, noise)
-
-            def part(chunk: Chunk) -> tuple[Tensor | None, ...]:
-                rows = chunk.spread(x)
-                noise = chunk.noise(source)
-                return _density(chunk.model(model), rows, frame, method, trace, density, budget, gradient, noise)
-
-            log_prob, se, nfe, *parts = Chunks(len(x), source.ids).map(part)
-        else:
-            log_prob, se, nfe, *parts = _density(model, x, frame, method, trace, density, budget, gradient, noise)
+        log_prob, se, nfe, *account = by_row(owner, parts, model, x, noise, per_sample)
     assert log_prob is not None
     assert se is not None
     assert nfe is not None
     finite_rows(owner, "log_prob", log_prob)
-    return Likelihood(log_prob, se, nfe, n, probes, *parts)
+    return Likelihood(log_prob, se, nfe, n, probes, *account)
 
 
 def _density(

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..chunks import Chunk, Chunks, check_ids_used
-from ..errors import InvalidArgument, UnsupportedCombination, batch, finite_rows, flag, whole
+from ..chunks import by_row, keyed_source
+from ..errors import InvalidArgument, UnsupportedCombination, batch, finite_rows, whole
 from ..models.base import ScoreModel, check_condition, check_model, evaluating
-from ..noise import KeyedNoise, check_noise
+from ..noise import check_noise
 from ..ode.base import ODEMethod
 from ..sdes.prior import NormalPrior
 from ..solvers.probability_flow import Flow, InAngle, InTime, frame_of
+from ..types import NoiseSource
 from .method import chosen
 
 
@@ -111,24 +112,21 @@ def _transport(
     check_model(owner, model)
     x = batch(owner, name, x)
     frame = frame_of(owner, model.sde, coordinate)
-    check_ids_used(owner, ids, None, flag(owner, "per_sample", per_sample))
-    source = KeyedNoise(0, ids)
+    source = keyed_source(owner, None, 0, ids, per_sample)
     check_noise(owner, source, len(x))
     check_condition(owner, model, len(x))
     low, high = model.sde.t_min, model.sde.t_max
     t, s = (low, high) if forward else (high, low)
     wide = result = x.to(torch.promote_types(x.dtype, torch.float32))
+
+    def advanced(model: ScoreModel, x: Tensor, noise: NoiseSource) -> tuple[Tensor]:
+        return (_advance(model, frame, method, x, t, s),)
+
     with torch.no_grad(), evaluating(model):
-        if x.numel() and per_sample:
-
-            def part(chunk: Chunk) -> tuple[Tensor | None, ...]:
-                return (_advance(chunk.model(model), frame, method, chunk.spread(wide), t, s),)
-
-            (moved,) = Chunks(len(x), source.ids).map(part)
+        if x.numel():
+            (moved,) = by_row(owner, advanced, model, wide, source, per_sample)
             assert moved is not None
             result = moved
-        elif x.numel():
-            result = _advance(model, frame, method, result, t, s)
     finite_rows(owner, "the result", result)
     return result.to(x.dtype)
 
