@@ -11,6 +11,8 @@ from subjects import sdes
 
 import sdekit as sk
 from sdekit import ode
+from sdekit.density.flow import FlowWithDensity, Probes
+from sdekit.solvers.probability_flow import FRAMES, Flow
 
 TIGHT = ode.Dopri5(rtol=1e-9, atol=1e-9)
 
@@ -140,7 +142,7 @@ def test_a_prior_with_the_data_s_moments_is_exact_for_gaussian_data():
         torch.testing.assert_close(r.log_prob, model.log_prob(x, sde.t_min), rtol=0, atol=1e-6)
 
 
-class Probes:
+class Fixed:
     """A source of the probes that it was given, (B, n, D)."""
 
     def __init__(self, probes):
@@ -177,7 +179,7 @@ def test_hutchinson_is_unbiased_with_the_standard_error_it_states():
 
     def found(x, n, distribution, v):
         trace = sk.Hutchinson(n, distribution)
-        return sk.log_likelihood(model, x, method=rk4, trace=trace, noise=Probes(v), budget=False)
+        return sk.log_likelihood(model, x, method=rk4, trace=trace, noise=Fixed(v), budget=False)
 
     exact = float(sk.log_likelihood(model, torch.ones(1, d), method=rk4).log_prob)
     # the integrated Jacobian of a Gaussian's flow is symmetric: its trace estimate has the variances of the formula
@@ -202,6 +204,39 @@ def test_hutchinson_is_unbiased_with_the_standard_error_it_states():
         other = one.log_prob.roll(3, 0)
         torch.testing.assert_close(two.log_prob, (one.log_prob + other) / 2, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(two.trace_se, (one.log_prob - other).abs() / 2, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("coordinate", ["t", "angle"])
+@pytest.mark.parametrize("sde", sdes())
+def test_the_divergence_is_that_of_the_whole_flow(sde, coordinate):
+    """Its Jacobian by the frame's variable, of which the library differentiates the network alone, in every view."""
+    model = mixture(sde)
+    views = {
+        name: sk.models.FromFunction(sde, **{name: lambda x, t, name=name: getattr(model(x, of_rows(t)), name)})
+        for name in ("eps", "score", "x0", "velocity")
+    }
+
+    def of_rows(t):
+        return t.reshape(-1) if isinstance(t, torch.Tensor) else t
+
+    frame = FRAMES[coordinate](sde)
+    low, high = sde.levels(torch.tensor([sde.t_min, sde.t_max], dtype=F64))
+    level = sde.levels(sde.time_at(torch.tensor([0.5 * (low.log_snr + high.log_snr)], dtype=F64)))[0]
+    u = frame.position(level)
+    w = frame.enter(model.sample(4, sk.Noise(0), t=level.t), level)
+    probes = sk.Noise(1).normal((4, 3, 2), stream="x", dtype=F64)
+    for t, (name, view) in itertools.product((u, torch.full((4,), u, dtype=F64)), (*views.items(), ("own", model))):
+        flow = Flow(view, frame=frame)
+        whole = torch.autograd.functional.jacobian(lambda x, flow=flow, t=t: flow(x, t), w)  # (B, 2, B, 2)
+        jacobian = torch.stack([whole[i, :, i] for i in range(4)])
+        products = torch.einsum("bni,bij,bnj->bn", probes, jacobian, probes)
+        for trace, given, exact in (
+            (sk.Exact(), None, jacobian.diagonal(dim1=1, dim2=2).sum(1, keepdim=True)),
+            (sk.Hutchinson(3, "normal"), probes, products),
+        ):
+            found = FlowWithDensity(flow, (2,), Probes(trace, w, sk.Noise(0))).derivative(w, t, given, graph=False)
+            torch.testing.assert_close(found[:, :2], flow(w, t), rtol=1e-12, atol=1e-12, msg=name)
+            torch.testing.assert_close(found[:, 2:], exact, rtol=1e-9, atol=1e-9 * float(exact.abs().max()), msg=name)
 
 
 def test_rademacher_is_exact_on_a_diagonal_jacobian():

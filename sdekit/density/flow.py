@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..solvers.probability_flow import Flow, InAngle, InTime
-from ..types import NoiseSource, Time
+from ..types import NoiseSource, Time, lincomb
 from .adjoint import evaluate
 from .trace import Trace
 
@@ -91,13 +91,12 @@ class FlowWithDensity:
         """The derivative with those probes; with a graph, gradients flow through it."""
         with torch.inference_mode(False), torch.enable_grad():
             place = x[:, : self.dimension].reshape(len(x), *self.event)
-            # a clone: autograd refuses what was made in inference mode
-            place = place if graph and place.requires_grad else place.clone().detach().requires_grad_()
-            slope = self.flow(place, t).reshape(len(x), self.dimension)
-            if not slope.requires_grad:  # a flow that does not depend on x
-                slope = slope + 0.0 * place.reshape(slope.shape)
-            divergence = self.probes.trace.divergence(slope, place, probes, graph=graph)
-        result = torch.cat([slope, divergence], 1)
+            part = self.flow.split(place if graph else place.detach(), t, graph=graph)
+            trace = self.probes.trace
+            own = trace.divergence(part.value.reshape(len(x), self.dimension), part.x, probes, graph=graph)
+            keep, gain = (k.reshape(-1, 1) if isinstance(k, Tensor) else k for k in (part.keep, part.gain))
+            divergence = lincomb(keep, trace.of_identity(part.x, probes), gain, own)
+        result = torch.cat([part.slope.reshape(len(x), self.dimension), divergence], 1)
         return result if graph else result.detach()
 
     def weigh(self, error: Tensor, x: Tensor, slope: Tensor, t: Tensor) -> Tensor:

@@ -35,6 +35,10 @@ class Trace(ABC):
         ``graph``: whether gradients are to flow through it.
         """
 
+    def of_identity(self, x: Tensor, probes: Tensor | None) -> Tensor:
+        """The same estimates of the identity, whose trace is D: (B, n) or (B, 1)."""
+        return x.new_full((len(x), 1), float(math.prod(x.shape[1:])))
+
     @property
     def fresh(self) -> bool:
         """Whether every evaluation has probes of its own."""
@@ -74,7 +78,8 @@ class Exact(Trace):
         for start in range(0, d, at_once):
             unit = torch.eye(d, dtype=v.dtype, device=v.device)[start : start + at_once]
             product = _products(self, v, x, unit[:, None].expand(-1, *v.shape), graph, last=start + at_once >= d)
-            total = total + (product * unit[:, None]).sum((0, 2))
+            for i, row in enumerate(product, start):
+                total = total + row[:, i]
         return total[:, None]
 
 
@@ -111,6 +116,11 @@ class Hutchinson(Trace):
             return noise.rademacher(like, stream=stream)
         return noise.normal(like.shape, stream=stream, dtype=x.dtype, device=x.device)
 
+    def of_identity(self, x: Tensor, probes: Tensor | None) -> Tensor:
+        """|v|^2 of each probe, (B, n)."""
+        assert probes is not None
+        return probes.square().sum(2)
+
     def of_batch(self, x: Tensor) -> Hutchinson:
         """The same trace, one probe at a time where many rows are on a CPU."""
         return replace(self, at_once=1) if _many(x) else self
@@ -132,10 +142,12 @@ def _many(x: Tensor) -> bool:
 
 def _products(trace: Trace, v: Tensor, x: Tensor, vectors: Tensor, graph: bool, *, last: bool) -> Tensor:
     """vector^T dv/dx of each of the vectors, (n, B, D)."""
-    how = {"retain_graph": graph or not last, "create_graph": graph, "materialize_grads": True}
+    if not v.requires_grad:
+        return torch.zeros_like(vectors)
+    how = {"retain_graph": graph or not last, "create_graph": graph, "allow_unused": True}
     if len(vectors) == 1:
         (row,) = torch.autograd.grad(v, x, vectors[0], **how)
-        return row.reshape(vectors.shape)
+        return torch.zeros_like(vectors) if row is None else row.reshape(vectors.shape)
     try:
         (rows,) = torch.autograd.grad(v, x, vectors, is_grads_batched=True, **how)
     except RuntimeError as error:
@@ -143,7 +155,7 @@ def _products(trace: Trace, v: Tensor, x: Tensor, vectors: Tensor, graph: bool, 
             f"{trace!r}: torch.vmap must be able to batch the network's backward pass; give at_once=1 to do without "
             f"({error})"
         ) from error
-    return rows.reshape(vectors.shape)
+    return torch.zeros_like(vectors) if rows is None else rows.reshape(vectors.shape)
 
 
 TRACES: dict[str, Trace] = {"exact": Exact(), "hutchinson": Hutchinson(fresh=True)}

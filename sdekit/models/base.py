@@ -93,9 +93,14 @@ class GaussianPrediction(Prediction):
 
     def mix(self, a: Scalar, b: Scalar) -> Tensor:
         """a x0 + b eps, its coefficients formed before they meet a tensor."""
+        c, d = self.coefficients(a, b)
+        return lincomb(c, self.x, d, self.value)
+
+    def coefficients(self, a: Scalar, b: Scalar) -> tuple[Scalar, Scalar]:
+        """(c, d) of a x0 + b eps = c x + d value."""
         level, p, q = self.level, self.p, self.q
-        d = level.alpha * q - level.sigma * p
-        return lincomb((a * q - b * p) / d, self.x, (b * level.alpha - a * level.sigma) / d, self.value)
+        det = level.alpha * q - level.sigma * p
+        return (a * q - b * p) / det, (b * level.alpha - a * level.sigma) / det
 
     @property
     def x0(self) -> Tensor:
@@ -115,10 +120,14 @@ class GaussianPrediction(Prediction):
     @property
     def velocity(self) -> Tensor:
         """dx/dt of the probability flow: f x + g^2 eps / (2 sigma)."""
-        level = self.level
-        half = 0.5 * level.g2 / level.sigma
-        d = level.alpha * self.q - level.sigma * self.p
-        return lincomb(level.f - half * self.p / d, self.x, half * level.alpha / d, self.value)
+        c, d = self.velocity_coefficients
+        return lincomb(c, self.x, d, self.value)
+
+    @property
+    def velocity_coefficients(self) -> tuple[Scalar, Scalar]:
+        """(c, d) of the velocity c x + d value."""
+        c, d = self.coefficients(0.0, 0.5 * self.level.g2 / self.level.sigma)
+        return self.level.f + c, d
 
     def with_x0(self, x0: Tensor) -> GaussianPrediction:
         """The prediction of another x0 at the same x; eps, score and velocity follow."""

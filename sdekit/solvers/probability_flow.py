@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,9 +16,21 @@ from ..ode.adaptive import Dopri5
 from ..ode.base import ODEMethod
 from ..sdes.base import SDE, Level
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
-from ..types import NoiseSource, Time, cos, scale
+from ..types import NoiseSource, Scalar, Time, cos, scale
 from .base import Solver, State, check_one_time
-from .multistep import check_angle, position, shifted, turn
+from .multistep import check_angle, position, shifted, turn, turned
+
+
+class Slope(NamedTuple):
+    """The slope dw/du of a frame's variable w, whose Jacobian by w is keep I + gain (d value / d x)."""
+
+    slope: Tensor
+    x: Tensor
+    """What the model was asked at."""
+    value: Tensor
+    """What its network answered, or the slope itself."""
+    keep: Scalar
+    gain: Scalar
 
 
 class InTime:
@@ -55,6 +67,10 @@ class InTime:
     def slope(self, p: Prediction) -> Tensor:
         """dx/dt."""
         return p.velocity
+
+    def jacobian(self, p: GaussianPrediction) -> tuple[Scalar, Scalar]:
+        """(keep, gain) of the slope."""
+        return p.velocity_coefficients
 
     def score(self, x: Tensor, slope: Tensor, t: Tensor) -> Tensor:
         """The score, from dx/dt at the (B,) times: 2 (f - dx/dt) / g^2."""
@@ -114,6 +130,13 @@ class InAngle:
         assert isinstance(p, GaussianPrediction)
         return turn(p)
 
+    def jacobian(self, p: GaussianPrediction) -> tuple[Scalar, Scalar]:
+        """(keep, gain) of the slope."""
+        level = p.level
+        wide = level.alpha / cos(position("angle", level, self.std))
+        c, d = turned(p)
+        return wide * c, wide * d
+
     def score(self, w: Tensor, slope: Tensor, u: Tensor) -> Tensor:
         """The gradient by w of the log-density of w: -eps / (std sin u), with std eps = sin(u) w + cos(u) dw/du."""
         u = u.reshape(-1, *(1,) * (w.ndim - 1))
@@ -156,6 +179,23 @@ class Flow:
         """The derivative, of the shape of x."""
         level = self.frame.level(t, x)
         return self.frame.slope(self.model(self.frame.leave(x, level), level))
+
+    def split(self, w: Tensor, t: Time, *, graph: bool) -> Slope:
+        """The derivative, and what its Jacobian is made of: the network alone is left to differentiate.
+
+        With a graph, gradients flow through it back to w; without, the value's graph alone is kept, as far as x.
+        """
+        level = self.frame.level(t, w)
+        with torch.inference_mode(False), torch.set_grad_enabled(graph):
+            x = self.frame.leave(w, level)
+            # a clone: autograd refuses what was made in inference mode
+            x = x if x.requires_grad else x.clone().requires_grad_()
+            with torch.enable_grad():
+                p = self.model(x, level)
+                if not isinstance(p, GaussianPrediction):
+                    slope = self.frame.slope(p)  # in time alone: x is w
+                    return Slope(slope, x, slope, 0.0, 1.0)
+            return Slope(self.frame.slope(p), x, p.value, *self.frame.jacobian(p))
 
     def expect(self, times: Sequence[float]) -> None:
         """Computes the levels at the times at once."""
