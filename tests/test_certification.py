@@ -44,13 +44,23 @@ def read(solver, **declared):
     return subject("solver", solver, *(declared.get(k) for k in ("order", "stochastic", "evaluations")))
 
 
+def costly(solver):
+    """Whether a certificate of the solver takes many seconds."""
+    many = (SEEDS, sk.solvers.StochasticRungeKutta, sk.solvers.AncestralStep, sk.solvers.AdaptiveSDE)
+    return isinstance(solver, many) or (solver.evaluations or 0) > 2
+
+
 def pairs():
-    """Every solver and every process. VP once more, as drift and diffusion, and a second table of DDPM's, have levels
-    that a solver cannot tell from VP's and the first table's: all but five solvers are slow there."""
+    """Every solver and every process; slow are those whose answer hardly depends on it. VP once more, as drift and
+    diffusion, and a second table of DDPM's, have levels that a solver cannot tell from VP's and the first table's: all
+    but five solvers are slow there. Those of many evaluations or draws a step take ten times as long: they are
+    certified on VP, VE, flow matching's process and DDPM's table, and slow on the others."""
     few = (DDIM(), Ancestral(), EulerMaruyama(), Heun(), sk.solvers.Multistep())
+    kinds = (sk.VPSDE, sk.VESDE, sk.FlowSDE, sk.sdes.DiscreteVPSDE)
     for sde, solver in itertools.product(sdes(), solvers()):
         again = isinstance(sde.values[0], sk.LinearSDE) or len(getattr(sde.values[0], "betas", ())) == 40
-        slow = [pytest.mark.slow] if again and solver.values[0] not in few else []
+        spared = solver.values[0] not in few if again else costly(solver.values[0])
+        slow = [pytest.mark.slow] if spared and (again or not isinstance(sde.values[0], kinds)) else []
         yield pytest.param(sde.values[0], solver.values[0], id=f"{sde.id}-{solver.id}", marks=slow)
 
 

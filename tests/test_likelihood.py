@@ -23,12 +23,12 @@ def exact_prior(model):
 
 
 def in_d_dimensions():
-    """Every process in every dimension; in the 64th DDPM's alone is not slow."""
+    """Every process in every dimension; in 16 and 64 VP's alone is not slow."""
     for sde in (p.values[0] for p in sdes()):
         for d in (1, 2, 8, 16, 64):
             if d == 64 and isinstance(sde, sk.LinearSDE):
                 continue  # VP's own numbers
-            slow = d == 64 and not isinstance(sde, sk.VPSDE)
+            slow = d >= 16 and not isinstance(sde, sk.VPSDE)
             yield pytest.param(sde, d, id=f"{type(sde).__name__}-{d}", marks=[pytest.mark.slow] if slow else [])
 
 

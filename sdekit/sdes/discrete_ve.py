@@ -63,6 +63,11 @@ class DiscreteVESDE(TableSDE):
         # the table's number times exp(-0) at its times, not the exponential of its logarithm
         return self._on(t.device)[3][k] * torch.exp(-below)
 
+    def schedules(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """alpha, sigma and log_snr, of one place in the table."""
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        return alpha, sigma, 2 * (alpha.log() - sigma.log())
+
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(f, g^2) = (0, d sigma^2 / dt) at the times t."""
         return torch.zeros_like(t), 2 * self.sigma(t).square() * self._slope(t.clamp(min=self.t_min))

@@ -69,6 +69,12 @@ class DiscreteVPSDE(TableSDE):
         """sqrt(1 - alpha_bar(t)), of the shape of t."""
         return torch.sqrt(-torch.expm1(-self._spent(t)))
 
+    def schedules(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """alpha, sigma and log_snr, of one place in the table."""
+        spent = self._spent(t)
+        alpha, sigma = torch.exp(-0.5 * spent), torch.sqrt(-torch.expm1(-spent))
+        return alpha, sigma, 2 * (alpha.log() - sigma.log())
+
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(f, g^2) = (-beta / 2, beta), with beta = -d log(alpha_bar) / dt, at the times t."""
         beta = self._slope(t)

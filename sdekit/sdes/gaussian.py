@@ -103,6 +103,10 @@ class GaussianSDE(SDE):
         """log(alpha(t)^2 / sigma(t)^2), of the shape of t."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
+    def schedules(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """alpha, sigma and log_snr at float64 times; a subclass may find at once what they share."""
+        return self.alpha(t), self.sigma(t), self.log_snr(t)
+
     @schedule
     def time_at(self, log_snr: Tensor) -> Tensor:
         """The time at which the log-SNR has a given value, of the shape of the argument; outside the range, its ends.
@@ -153,10 +157,15 @@ class GaussianSDE(SDE):
             return self._level(align(t, x))
         return self.one(float(t))
 
-    def at_log_snr(self, log_snr: Tensor, x: Tensor) -> GaussianLevel:
-        """The level where the log-SNR has a value known to be valid, (B,) or ()."""
-        t = self.time_at(log_snr)
-        return self._level(align(t, x), align(log_snr, x)) if log_snr.ndim else self.one(float(t))
+    def at_log_snr(self, log_snr: Scalar, x: Tensor) -> GaussianLevel:
+        """The level where the log-SNR has a value known to be valid: a float, or one number a row."""
+        if isinstance(log_snr, Tensor) and log_snr.ndim:
+            return self._level(align(self.time_at(log_snr), x), align(log_snr, x))
+        return self.one_at(float(log_snr))
+
+    def one_at(self, log_snr: float) -> GaussianLevel:
+        """The level of python floats where the log-SNR has a value."""
+        return self.one(float(self.time_at(torch.tensor(log_snr, dtype=torch.float64))))
 
     def one(self, t: float) -> GaussianLevel:
         """The level of python floats at a time that is known to be valid."""
@@ -164,13 +173,14 @@ class GaussianSDE(SDE):
         return level
 
     def _level(self, t: Tensor, log_snr: Tensor | None = None) -> GaussianLevel:
-        log_snr = self.log_snr(t) if log_snr is None else log_snr
-        return GaussianLevel(self, t, self.alpha(t), self.sigma(t), log_snr, functools.cache(lambda: self.rates(t)))
+        alpha, sigma, own = self.schedules(t)
+        log_snr = own if log_snr is None else log_snr
+        return GaussianLevel(self, t, alpha, sigma, log_snr, functools.cache(lambda: self.rates(t)))
 
     def levels(self, times: Tensor) -> list[GaussianLevel]:  # type: ignore[override]
         """The levels of a whole grid, (N,) -> N levels of python floats, computed at once in float64 on the host."""
         t = times.detach().to(device="cpu", dtype=torch.float64)
-        columns = (t.tolist(), self.alpha(t).tolist(), self.sigma(t).tolist(), self.log_snr(t).tolist())
+        columns = (t.tolist(), *(v.tolist() for v in self.schedules(t)))
         rates = functools.cache(lambda: torch.stack(self.rates(t)).tolist())
 
         def rate(i: int) -> tuple[Scalar, Scalar]:

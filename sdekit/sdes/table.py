@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
@@ -15,6 +15,9 @@ from ..errors import InvalidArgument, UnsupportedCombination, describe, one_of, 
 from .base import EDGE, SDE
 from .gaussian import GaussianLevel, GaussianSDE
 from .tables import SPACINGS, check_table, spaced
+
+MOST = 1 << 14
+"""Levels that a table remembers."""
 
 
 class TableSDE(GaussianSDE, ABC):
@@ -120,6 +123,24 @@ class TableSDE(GaussianSDE, ABC):
                 break
         w = w * (times[k] - times[k - 1])
         return torch.where(near_low, times[k - 1] + w, times[k] - w).clamp(self.t_min, self.t_max)
+
+    def one(self, t: float) -> GaussianLevel:
+        """The level of python floats at a time, which is found once."""
+        return self._once(t, "t", super().one)
+
+    def one_at(self, log_snr: float) -> GaussianLevel:
+        """The level of python floats where the log-SNR has a value, which is found once."""
+        return self._once(log_snr, "log_snr", super().one_at)
+
+    def _once(self, place: float, name: str, find: Callable[[float], GaussianLevel]) -> GaussianLevel:
+        """A level that was found before: runs on one grid ask for the same ones, and a table does not change."""
+        found: dict[tuple[str, float], GaussianLevel] = self.__dict__.setdefault("_found", {})
+        level = found.get((name, place))
+        if level is None or level.sde is not self:  # a copy's
+            if len(found) >= MOST:
+                found.clear()
+            level = found[name, place] = find(place)
+        return level
 
     def time_of(self, u: Tensor) -> Tensor:
         """The table's time at the fractions u in [0, 1] of its levels, of the shape of u: number floor(u N)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, InvalidType, UnsupportedCombination, describe
@@ -99,7 +98,7 @@ def level_where(sde: GaussianSDE, log_snr: Scalar, x: Tensor) -> GaussianLevel:
 
     Beyond the process's range it keeps the time and the alpha of the range's end.
     """
-    there = sde.at(sde.time_at(torch.as_tensor(log_snr, dtype=torch.float64)), x)
+    there = sde.at(sde.time_at(log_snr), x) if isinstance(log_snr, Tensor) else sde.one_at(log_snr)
     sigma = there.alpha * exp(-0.5 * log_snr)
     return GaussianLevel(sde, there.t, there.alpha, sigma, log_snr, lambda: (there.f, there.g2))
 

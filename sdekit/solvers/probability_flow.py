@@ -111,7 +111,8 @@ class InAngle:
     def level(self, u: Time, x: Tensor) -> Level:
         """The level where sigma / alpha = std tan(u); those of one angle for all rows are computed once."""
         if not isinstance(u, Tensor):
-            self.expect([u])
+            if u not in self.levels:
+                self.levels[u] = self.sde.one_at(-2 * math.log(self.std * math.tan(u)))
             return self.levels[u]
         return self.sde.at_log_snr(self._log_snr(u), x)
 
