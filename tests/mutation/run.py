@@ -34,7 +34,7 @@ import traceback
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ TESTS = {
     "losses": ("losses", "score_matching", "variational", "guidance", "contracts"),
     "solvers": ("solvers", "classics", "multistep", "sampling", "certification", "contracts"),
     "ode": ("ode", "likelihood", "sampling", "contracts"),
-    "likelihood": ("likelihood", "independence"),
+    "density": ("gradients", "likelihood", "error_budget", "independence"),
+    "likelihood": ("bound", "likelihood", "gradients", "error_budget", "independence"),
     "noise": ("noise", "brownian_path", "sampling"),
     "grids": ("grids", "tables", "sampling", "multistep", "numerics"),
 }
@@ -87,10 +88,10 @@ PATIENCE = [1.0]
 """By which the budgets are multiplied: ``--patience``."""
 
 
-def modules() -> list[Path]:
-    """The files that are mutated."""
-    found = [ROOT / "sdekit" / f"{name}.py" for name in TESTS] + [
-        path for name in TESTS for path in (ROOT / "sdekit" / name).rglob("*.py")
+def modules(of: Iterable[str] = TESTS) -> list[Path]:
+    """The files that are mutated: of all packages, or of some."""
+    found = [ROOT / "sdekit" / f"{name}.py" for name in of] + [
+        path for name in of for path in (ROOT / "sdekit" / name).rglob("*.py")
     ]
     return sorted(path for path in found if path.is_file() and path.name != "__init__.py")
 
@@ -126,11 +127,11 @@ CRASHES = re.compile(r"_(Add|Sub|Mul|Div|FloorDiv|Mod|Pow)_(BitOr|BitAnd|BitXor|
 
 
 @functools.cache
-def mutants() -> list[MutationSpec]:
+def mutants(of: tuple[str, ...]) -> list[MutationSpec]:
     """Every place where an operator of cosmic-ray changes the source."""
     found = []
     operators = [(name, get_operator(name)) for name in sorted(operator_names()) if not CRASHES.search(name)]
-    for path in modules():
+    for path in modules(of):
         lines = path.read_text("utf-8").splitlines()
         nodes = list(ast_nodes(get_ast(path.read_text("utf-8"))))
         for name, operator in operators:
@@ -152,9 +153,9 @@ def mutated(mutation: MutationSpec) -> str | None:
     return None if changed is None or meaning(changed) == meaning(source) else changed
 
 
-def sampled(n: int, seed: int, shard: tuple[int, int]) -> Iterator[MutationSpec]:
-    """n mutants of all, by the seed, or a shard's part of them; those that change nothing are passed over."""
-    everyone = list(mutants())
+def sampled(n: int, seed: int, shard: tuple[int, int], of: Iterable[str]) -> Iterator[MutationSpec]:
+    """n mutants of the packages, by the seed, or a shard's part of them; those that change nothing are passed over."""
+    everyone = list(mutants(tuple(of)))
     random.Random(seed).shuffle(everyone)
     taken = 0
     for mutation in everyone:
@@ -460,6 +461,7 @@ def main() -> int:
     parser.add_argument("session", type=Path, help="the SQLite file of the session, made where there is none")
     parser.add_argument("--sample", type=int, default=20, help="mutants of a new session")
     parser.add_argument("--seed", type=int, default=0, help="of the sample of a new session")
+    parser.add_argument("--of", nargs="+", choices=TESTS, default=list(TESTS), help="the packages; all unless given")
     parser.add_argument("--shard", default="1/1", help="i/k: every k-th mutant of the sample, from the i-th")
     parser.add_argument("--trace", nargs="*", metavar="FILE", help="find out which test executes which line")
     parser.add_argument("--report", action="store_true", help="print what the session knows, and run nothing")
@@ -478,7 +480,7 @@ def main() -> int:
     db = WorkDB(arguments.session, WorkDB.Mode.create)
     if new:
         i, k = map(int, arguments.shard.split("/"))
-        chosen = sampled(arguments.sample, arguments.seed, (i, k))
+        chosen = sampled(arguments.sample, arguments.seed, (i, k), arguments.of)
         db.add_work_items(WorkItem.single(job_id=uuid.uuid4().hex, mutation=m) for m in chosen)
     if arguments.again:
         items = {item.job_id: item for item in db.work_items}
