@@ -104,7 +104,8 @@ class Samples:
     error: Tensor | None = None
     """(B,), the solver's own estimate of its error in x, and with log_prob of that, in nats; None where it has none."""
     log_prob: Tensor | None = None
-    """(B,) nats; None where it was not asked for."""
+    """(B,) nats; None where it was not asked for. Above 128 coordinates an estimate of four probes, whose own error is
+    not in ``error``: ``log_likelihood(model, x).trace_se`` states it."""
 
 
 @overload
@@ -219,7 +220,7 @@ def sample(
     every call that differs from it in x_T and noise alone; the samples are the same. For a fixed grid, not in chunks.
     ``with_log_prob=True``: the log-density of each sample beside it, in nats, under the law of these samples: the prior
     carried by the probability flow to t_min. With solver=ProbabilityFlow(...), tol, or neither: Dopri8 at 1e-5.
-    Tolerances are in nats then, and the run has no clean end.
+    Tolerances are in nats then, and the run has no clean end. Above 128 coordinates it is an estimate by four probes.
     ``full=True``, or with_log_prob, returns a :class:`Samples`. Runs in evaluation mode without gradients, and leaves
     the model as it was.
 

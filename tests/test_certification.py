@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from subjects import sdes, solvers
+from subjects import pairs, sdes
 
 import sdekit as sk
 from sdekit.certification import check, exact, law, problems, references, table
@@ -44,27 +44,7 @@ def read(solver, **declared):
     return subject("solver", solver, *(declared.get(k) for k in ("order", "stochastic", "evaluations")))
 
 
-def costly(solver):
-    """Whether a certificate of the solver takes many seconds."""
-    many = (SEEDS, sk.solvers.StochasticRungeKutta, sk.solvers.AncestralStep, sk.solvers.AdaptiveSDE)
-    return isinstance(solver, many) or (solver.evaluations or 0) > 2
-
-
-def pairs():
-    """Every solver and every process; slow are those whose answer hardly depends on it. VP once more, as drift and
-    diffusion, and a second table of DDPM's, have levels that a solver cannot tell from VP's and the first table's: all
-    but five solvers are slow there. Those of many evaluations or draws a step take ten times as long: they are
-    certified on VP, VE, flow matching's process and DDPM's table, and slow on the others."""
-    few = (DDIM(), Ancestral(), EulerMaruyama(), Heun(), sk.solvers.Multistep())
-    kinds = (sk.VPSDE, sk.VESDE, sk.FlowSDE, sk.sdes.DiscreteVPSDE)
-    for sde, solver in itertools.product(sdes(), solvers()):
-        again = isinstance(sde.values[0], sk.LinearSDE) or len(getattr(sde.values[0], "betas", ())) == 40
-        spared = solver.values[0] not in few if again else costly(solver.values[0])
-        slow = [pytest.mark.slow] if spared and (again or not isinstance(sde.values[0], kinds)) else []
-        yield pytest.param(sde.values[0], solver.values[0], id=f"{sde.id}-{solver.id}", marks=slow)
-
-
-@pytest.mark.parametrize(("sde", "solver"), list(pairs()))
+@pytest.mark.parametrize(("sde", "solver"), pairs())
 def test_every_solver_is_certified_on_every_process(sde, solver):
     """Its order less 0.15 on log-SNR grids, on Gaussians and on a mixture; strong order 0.9; N steps to 1e-12 in
     float64 and 1e-5 in float32, N = 1, 2, 5, 10, 50, 1000; convergence elsewhere; the last step; and what a row needs.

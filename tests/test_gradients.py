@@ -24,6 +24,17 @@ class Bent(torch.nn.Module):
         return torch.tanh(torch.cat([x, t], 1) @ self.inner) @ self.outer
 
 
+class Asked(torch.nn.Module):
+    """A network that is not told the time."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x, t):
+        return self.network(x)
+
+
 class Normal(torch.nn.Module):
     """eps of N(0, e^v), with one parameter."""
 
@@ -96,6 +107,37 @@ def test_adjoint_and_direct_agree(method, trace, per_sample):
     for a, b in zip(direct, adjoint, strict=True):
         assert float(b.abs().max()) > 0.01
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_the_way_back_is_asked_as_the_way_there():
+    """In evaluation mode and under the same autocast, though backward is called after both are over; and of weights
+    that have changed since there is no gradient."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = torch.nn.Linear(2, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 2)
+    network = torch.nn.Sequential(*layers).double()
+    seen = []
+    network.register_forward_hook(lambda *_: seen.append((network.training, torch.is_autocast_enabled("cpu"))))
+    x = sk.Noise(0).normal((4, 2), stream="x", dtype=F64)
+    how = {"method": ode.RK4(3), "budget": False}
+    network.train()
+    found = {}
+    for gradient in GRADIENTS:
+        for p in network.parameters():
+            p.grad = None
+        with torch.autocast("cpu"):
+            r = sk.log_likelihood(sk.models.FromFunction(sk.VPSDE(), eps=Asked(network)), x, gradient=gradient, **how)
+        r.log_prob.sum().backward()
+        found[gradient] = [p.grad.clone() for p in network.parameters()]
+    assert set(seen) == {(False, True)}
+    assert int(network[1].num_batches_tracked) == 0
+    for a, b in zip(*found.values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+    r = sk.log_likelihood(sk.models.FromFunction(sk.VPSDE(), eps=Asked(network)), x, gradient="adjoint", **how)
+    with torch.no_grad():
+        network[0].weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        r.log_prob.sum().backward()
 
 
 def test_both_are_torchdiffeq_s_adjoint():

@@ -12,6 +12,7 @@ from subjects import sdes
 import sdekit as sk
 from sdekit import ode
 from sdekit.density.flow import FlowWithDensity, Probes
+from sdekit.likelihood.method import chosen
 from sdekit.solvers.probability_flow import FRAMES, Flow
 
 TIGHT = ode.Dopri5(rtol=1e-9, atol=1e-9)
@@ -367,6 +368,76 @@ def test_a_flow_that_does_not_depend_on_x_has_no_divergence(method, trace):
         r = sk.log_likelihood(sk.models.FromFunction(sde, eps=eps), x, method=method, trace=trace)
         moved = x + c * (2.0 - float(sde.sigma(sde.t_min)))
         torch.testing.assert_close(r.log_prob, sde.prior.log_prob(moved), rtol=0, atol=1e-3)
+
+
+def test_a_network_that_hides_from_autograd_is_refused():
+    """Its trace would be 0; a constant one has none."""
+    sde = sk.VPSDE()
+    weight = torch.nn.Parameter(torch.tensor(0.7, dtype=F64))
+
+    def alone(x, t):
+        with torch.no_grad():
+            return 0.5 * x
+
+    x = torch.zeros(3, 2)
+    for eps in (alone, lambda x, t: weight * x.detach()):
+        for trace in ("exact", sk.Hutchinson(2, fresh=True)):
+            with pytest.raises(sk.errors.UnsupportedCombination, match="autograd can follow"):
+                sk.log_likelihood(sk.models.FromFunction(sde, eps=eps), x, trace=trace)
+
+
+def test_a_named_tolerance_grows_with_the_event_without_bound():
+    """And a number is checked as it is given."""
+    assert chosen("f", None, "fast", 3 * 128 * 128).atol == pytest.approx(5e-4 * 3 * 128 * 128 / 16)
+    with pytest.raises(sk.errors.InvalidArgument, match="tol must be"):
+        chosen("f", None, 1.0, 3 * 128 * 128)
+
+
+def test_an_estimated_trace_gives_the_plain_bound():
+    """The exponential of its noise would count as probability."""
+    model = mixture(sk.VPSDE(), (9,))
+    x = model.sample(3, sk.Noise(0), t=1e-4).mul(8).round().div(8)
+    how = {"bin_width": 1 / 8, "origin": 0.0, "draws": 3, "method": ode.RK4(20)}
+    r = sk.discrete_log_likelihood(model, x, trace=sk.Hutchinson(2), **how)
+    assert torch.equal(r.log_prob, r.each.mean(0))
+    r = sk.discrete_log_likelihood(model, x, **how)
+    assert torch.equal(r.log_prob, torch.logsumexp(r.each, 0) - math.log(3))
+
+
+def test_every_interval_of_a_run_has_fresh_probes():
+    """With keyed noise too, whose draws are known by their names."""
+    found = []
+
+    class Told(sk.KeyedNoise):
+        def rademacher(self, like, *, stream):
+            found.append(stream)
+            return super().rademacher(like, stream=stream)
+
+    model = mixture(sk.VPSDE(), (130,))
+    flow = sk.solvers.ProbabilityFlow(ode.Euler())
+    sk.sample(model, (2, 130), solver=flow, steps=4, noise=Told(0), with_log_prob=True, denoise=False)
+    assert len(found) == len(set(found)) >= 3
+
+
+def test_every_part_of_a_row_is_the_same_bits_alone():
+    """The truncation's too, whose probes do not depend on how many the run has had."""
+    model = mixture(sk.VPSDE(), (3,))
+    x = torch.cat([model.sample(2, sk.Noise(0), t=1e-4), torch.full((1, 3), 30.0, dtype=F64)])
+    how = {"trace": sk.Hutchinson(4, fresh=True), "per_sample": True, "seed": 3}
+    together, alone = sk.log_likelihood(model, x, **how), sk.log_likelihood(model, x[:1], **how)
+    for name in ("log_prob", "nfe", "trace_se", "solver", "prior", "truncation"):
+        assert torch.equal(getattr(together, name)[:1], getattr(alone, name)), name
+
+
+def test_a_float64_network_is_asked_in_inference_mode_and_time():
+    """Whose label is the time itself: a tensor made in inference mode, which autograd refuses to keep."""
+    weight = torch.nn.Parameter(torch.tensor(0.3, dtype=F64))
+    model = sk.ddpm(lambda x, label: label[:, None] * weight * x)
+    x = sk.Noise(0).normal((3, 2), stream="x", dtype=F64)
+    how = {"method": ode.Dopri5(), "coordinate": "t", "budget": False}
+    with torch.inference_mode():
+        inside = sk.log_likelihood(model, x, **how).log_prob
+    torch.testing.assert_close(inside.clone(), sk.log_likelihood(model, x, **how).log_prob, rtol=0, atol=0)
 
 
 def test_inference_mode_changes_nothing():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from problems import F64, gaussians, last
-from subjects import fixed_grid_solvers, ode_methods, rows_and_sdes, sdes, solvers
+from subjects import fixed_grid_solvers, ode_methods, pairs, rows_and_sdes, sdes, solvers
 from torch.autograd import gradcheck, gradgradcheck
 
 import sdekit as sk
@@ -467,8 +467,7 @@ def check_finite(solver, sde, counts, dtypes=((True, F64), (False, F32))):
                 assert bool(torch.isfinite(x).all()), f"{grid}, n={n}, denoise={denoise}, {dtype}"
 
 
-@normal
-@pytest.mark.parametrize("solver", solvers())
+@pytest.mark.parametrize(("sde", "solver"), pairs())
 def test_samples_are_finite_for_few_steps_and_many(sde, solver):
     """Every grid, with the clean level in float64 and without in float32; an adaptive method at a coarse tolerance."""
     if not solver.adaptive:
@@ -555,8 +554,7 @@ def bent(sde, theta):
     return sk.models.FromFunction(sde, eps=eps)
 
 
-@normal
-@pytest.mark.parametrize("solver", fixed_grid_solvers())
+@pytest.mark.parametrize(("sde", "solver"), pairs(fixed_grid_solvers))
 def test_a_sample_is_differentiable_in_its_start_and_in_the_model(sde, solver):
     """d x / d x_T and d x / d theta through three steps, with keyed noise where the solver draws."""
     x_T = (float(sde.sigma(sde.t_max)) * X_T[:, ::4]).requires_grad_()

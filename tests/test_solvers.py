@@ -20,7 +20,7 @@ from problems import (
     last,
     mixture,
 )
-from subjects import fixed_grid_solvers, sdes, solvers
+from subjects import fixed_grid_solvers, pairs, sdes, solvers
 
 import sdekit as sk
 from sdekit import grids, ode
@@ -309,8 +309,11 @@ def test_the_last_step_is_tweedie_s_and_draws_no_noise(sde, solver):
     assert end.level.clean
 
 
-@pytest.mark.parametrize("event", [(), (2,), (1, 8, 8), (16, 3), (2, 3, 4, 5)], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("event", "dtype"),
+    [((), F64), ((2,), F64), ((16, 3), F64), ((1, 8, 8), torch.float32), ((2, 3, 4, 5), F64)],
+    ids=str,
+)
 @pytest.mark.parametrize("solver", solvers())
 def test_any_event_shape_and_dtype(solver, dtype, event):
     """Shape and dtype are kept, the values are finite, and rows stay independent of the layout."""
@@ -326,8 +329,7 @@ def test_any_event_shape_and_dtype(solver, dtype, event):
     torch.testing.assert_close(x.reshape(3, -1), y, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("solver", solvers())
-@pytest.mark.parametrize("sde", sdes())
+@pytest.mark.parametrize(("sde", "solver"), pairs())
 def test_float32_follows_float64(sde, solver):
     """The same run in single precision stays within 1e-3 of the trajectory's scale: the clock is in double."""
     model = mixture(sde)

@@ -1,6 +1,9 @@
 """Tables of levels: the literature's builders, DDPM's and NCSN's processes on them, respacing, and what is refused."""
 
+import copy
+import io
 import math
+import pickle
 import re
 
 import mpmath
@@ -487,3 +490,20 @@ def test_a_terminal_snr_must_lie_below_the_level_before():
     a = torch.exp(0.5 * -tables.accumulated(-torch.log1p(-betas)))  # the same, to the bit
     with pytest.raises(ScheduleError, match="terminal must lie below"):
         tables.zero_terminal_snr(betas, terminal=float((a[0] * (a[1] - a[2]) / (a[0] - a[2])) ** 2))
+
+
+def test_a_table_remembers_its_levels_and_a_copy_does_not():
+    """The same level for a time and for a log-SNR; a copy's own are of the copy; a used table can be pickled."""
+    sde = sk.sdes.DiscreteVPSDE()
+    assert sde.one(5.5) is sde.one(5.5)
+    assert sde.one_at(0.3) is sde.one_at(0.3)
+    plain = sde.levels(torch.tensor([5.5], dtype=F64))[0]
+    assert (sde.one(5.5).alpha, sde.one(5.5).sigma, sde.one(5.5).log_snr) == (plain.alpha, plain.sigma, plain.log_snr)
+    assert sde.one_at(0.3).log_snr == pytest.approx(0.3, abs=1e-13)
+    assert (sde.one(5.5).f, sde.one(5.5).g2) == (plain.f, plain.g2)
+    for other in (sde.with_prior(1.0, 2.0), copy.copy(sde), copy.deepcopy(sde), pickle.loads(pickle.dumps(sde))):
+        assert other.one(5.5).sde is other
+        assert other.one(5.5).alpha == plain.alpha
+    part = sde.restricted(3.0, 700.0)
+    assert part.one_at(sde.one(900.0).log_snr).t == 700.0
+    torch.save(sde, io.BytesIO())

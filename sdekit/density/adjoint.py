@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UnsupportedCombination
+from ..models.base import evaluating
 
 Function = Callable[[Tensor, bool], Tensor]
 """A function of x, and of whether its result is to have a graph."""
@@ -22,7 +23,7 @@ def evaluate(function: Function, x: Tensor, network: nn.Module) -> Tensor:
     of one evaluation of the network, and of the states.
     """
     known = [p for p in network.parameters() if p.requires_grad]
-    result: Tensor = _Again.apply(function, x, *known)  # type: ignore[no-untyped-call]
+    result: Tensor = _Again.apply(function, network, x, *known)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -30,19 +31,24 @@ class _Again(torch.autograd.Function):
     """The function, evaluated without a graph, and once more, with one, for the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, function: Function, x: Tensor, *known: Tensor) -> Tensor:
-        ctx.function, ctx.known = function, known
-        ctx.save_for_backward(x)
+    def forward(ctx: Any, function: Function, network: nn.Module, x: Tensor, *known: Tensor) -> Tensor:
+        ctx.function, ctx.network, ctx.known = function, network, known
+        kind = x.device.type
+        ctx.cast = {"device_type": kind, "enabled": torch.is_autocast_enabled(kind)}
+        ctx.cast["dtype"] = torch.get_autocast_dtype(kind)
+        ctx.save_for_backward(x, *known)  # weights that have changed since are refused
         return function(x, False)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.enable_grad():
-            x = ctx.saved_tensors[0].detach().requires_grad_()
+        x, known = ctx.saved_tensors[0], ctx.known
+        # as it was asked before: backward is called when all that surrounded the evaluation is over
+        with torch.enable_grad(), evaluating(ctx.network), torch.autocast(**ctx.cast):
+            x = x.detach().requires_grad_()
             value = ctx.function(x, True)
-        _check_leaves(value, (x, *ctx.known))
-        return (None, *torch.autograd.grad(value, (x, *ctx.known), gradient, allow_unused=True))
+        _check_leaves(value, (x, *known))
+        return (None, None, *torch.autograd.grad(value, (x, *known), gradient, allow_unused=True))
 
 
 def _check_leaves(value: Tensor, known: tuple[Tensor, ...]) -> None:

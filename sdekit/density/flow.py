@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..solvers.probability_flow import Flow, InAngle, InTime
+from ..errors import UnsupportedCombination
+from ..models.base import GaussianPrediction
+from ..solvers.probability_flow import Flow, InAngle, InTime, Slope
 from ..types import NoiseSource, Time, lincomb
 from .adjoint import evaluate
 from .trace import Trace
@@ -25,6 +27,8 @@ class Probes:
         self.x = x
         self.noise = noise
         self.evaluations = 0
+        self.followed = False
+        """Whether it is known that autograd can follow the network."""
         self.first = trace.vectors(x, noise, 0)
         self.count = 1 if self.first is None else self.first.shape[1]
 
@@ -93,11 +97,31 @@ class FlowWithDensity:
             place = x[:, : self.dimension].reshape(len(x), *self.event)
             part = self.flow.split(place if graph else place.detach(), t, graph=graph)
             trace = self.probes.trace
+            if not self.probes.followed:
+                self._check_followed(part, t)
             own = trace.divergence(part.value.reshape(len(x), self.dimension), part.x, probes, graph=graph)
             keep, gain = (k.reshape(-1, 1) if isinstance(k, Tensor) else k for k in (part.keep, part.gain))
             divergence = lincomb(keep, trace.of_identity(part.x, probes), gain, own)
         result = torch.cat([part.slope.reshape(len(x), self.dimension), divergence], 1)
         return result if graph else result.detach()
+
+    def _check_followed(self, part: Slope, t: Time) -> None:
+        """Raises UnsupportedCombination where a network that depends on x hides that from autograd; once a solve."""
+        self.probes.followed = True
+        value, x = part.value, part.x
+        if value.requires_grad:
+            (found,) = torch.autograd.grad(value.sum(), x, retain_graph=True, allow_unused=True)
+            if found is not None:
+                return
+        level = self.frame.level(t, x)
+        with torch.no_grad():
+            there = self.flow.model(x + 1e-3 * (1 + x.abs()), level)
+        other = there.value if isinstance(there, GaussianPrediction) else self.frame.slope(there)
+        if not torch.allclose(other.to(value.dtype), value, rtol=0, atol=0, equal_nan=True):
+            raise UnsupportedCombination(
+                "the trace needs a network that autograd can follow, got one that depends on x and gives no gradient: "
+                "it may run under torch.no_grad, or detach its result"
+            )
 
     def weigh(self, error: Tensor, x: Tensor, slope: Tensor, t: Tensor) -> Tensor:
         """What errors of the coordinates change log p(x) by at most, in nats, (B,)."""

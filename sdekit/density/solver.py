@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import UnsupportedCombination
 from ..models.base import ScoreModel
+from ..noise import Named
 from ..ode.dopri8 import Dopri8
 from ..sdes.base import Level
 from ..sdes.gaussian import GaussianSDE
@@ -68,7 +69,8 @@ class FlowDensity(Solver):
         event, n = state.x.shape[1:], math.prod(state.x.shape[1:])
         x, change, error = state.memory or Memory(state.x.double(), state.x.new_zeros((), dtype=torch.float64), None)
         frame = frame_of("sample", model.sde, self.flow.coordinate)
-        probes = Probes(trace_of("sample", None, n), x, noise)
+        trace = trace_of("sample", None, n)
+        probes = Probes(trace, x, Named(noise, float(t.t)) if trace.fresh else noise)
         start = torch.cat([frame.enter(x, t).reshape(len(x), n), x.new_zeros(len(x), probes.count)], 1)
         field = FlowWithDensity(Flow(model, frame=frame), event, probes)
         end, stats = self.flow.method.advance(field, start, frame.position(t), frame.position(s))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ..density.flow import FlowWithDensity
 from ..models.base import ScoreModel
+from ..noise import Named
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..solvers.probability_flow import InAngle
-from ..types import Device, NoiseSource, Stream
+from ..types import NoiseSource
 
 DRAWS = 8
 """Draws of the prior, a row, that the constant of its mismatch is estimated from."""
@@ -30,31 +31,6 @@ QUANTILE = 3.5
 """Student's 99.5 % quantile for the 7 degrees of freedom of 8 draws: 3.499."""
 
 
-class _Numbered:
-    """A source whose prior draws are those of the k-th time of asking."""
-
-    def __init__(self, source: NoiseSource, k: int):
-        self.source = source
-        self.k = k
-
-    def __call__(self, x: Tensor, t: object, s: object, stream: Stream = "path") -> Tensor:
-        return self.source(x, t, s, (stream, self.k))
-
-    def normal(
-        self, shape: Sequence[int], *, stream: Stream, dtype: torch.dtype | None = None, device: Device = None
-    ) -> Tensor:
-        return self.source.normal(shape, stream=(stream, self.k), dtype=dtype, device=device)
-
-    def uniform(self, n: int, *, stream: Stream, device: Device = None) -> Tensor:
-        return self.source.uniform(n, stream=(stream, self.k), device=device)
-
-    def rademacher(self, like: Tensor, *, stream: Stream) -> Tensor:
-        return self.source.rademacher(like, stream=(stream, self.k))
-
-    def path(self) -> NoiseSource:
-        return self.source.path()
-
-
 def prior_mismatch(model: ScoreModel, x_T: Tensor, density: Callable[[Tensor], Tensor], noise: NoiseSource) -> Tensor:
     """A bound of |log p_T(x_T) - log density(x_T)|, (B,), for the p_T whose score the model has.
 
@@ -65,7 +41,7 @@ def prior_mismatch(model: ScoreModel, x_T: Tensor, density: Callable[[Tensor], T
     """
     sde = model.sde
     t = float(sde.t_max)
-    draws = [sde.prior.sample(x_T.shape, _Numbered(noise, k), dtype=x_T.dtype, device=x_T.device) for k in range(DRAWS)]
+    draws = [sde.prior.sample(x_T.shape, Named(noise, k), dtype=x_T.dtype, device=x_T.device) for k in range(DRAWS)]
     middle = torch.stack(draws).mean(0)
 
     def rise(x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from ..density.flow import GRADIENTS, FlowWithDensity, Probes
 from ..density.trace import Hutchinson, Trace, trace_of
 from ..errors import InvalidArgument, UnsupportedCombination, batch, finite_rows, flag, floating, one_of
 from ..models.base import ScoreModel, check_condition, check_model, evaluating
-from ..noise import check_noise
+from ..noise import Named, check_noise
 from ..ode.base import ODEMethod
 from ..ode.libraries import SciPy
 from ..sdes.prior import Prior
@@ -154,11 +154,13 @@ def _density(
     start = frame.enter(x, low).reshape(len(x), n)
     volume = n * (frame.log_slope(low) - frame.log_slope(high))
 
+    def field_of(noise: NoiseSource) -> FlowWithDensity:
+        return FlowWithDensity(Flow(model, frame=frame), event, Probes(trace, x, noise), gradient=gradient)
+
     def run(method: ODEMethod) -> tuple[Tensor, Tensor, Any, FlowWithDensity]:
         """x_T, the log-densities, one a probe, and what the method knows."""
-        probes = Probes(trace, x, noise)
-        field = FlowWithDensity(Flow(model, frame=frame), event, probes, gradient=gradient)
-        state = torch.cat([start, start.new_zeros(len(x), probes.count)], 1)
+        field = field_of(noise)
+        state = torch.cat([start, start.new_zeros(len(x), field.probes.count)], 1)
         end, stats = method.advance(field, state, frame.position(low), frame.position(high))
         x_T = frame.leave(end[:, :n].reshape(x.shape), high)
         return x_T, density(x_T).to(x.dtype)[:, None] + end[:, n:] + volume, stats, field
@@ -183,6 +185,6 @@ def _density(
                 solver, nfe = 3 * apart, nfe + torch.as_tensor(more.nfe, device=x.device)
             parts[0] = torch.full_like(log_prob, math.inf) if solver is None else solver.detach()
             parts[1] = prior_mismatch(model, x_T, density, noise)
-            parts[2] = truncation(field, x)
+            parts[2] = truncation(field_of(Named(noise, "truncation")), x)
             nfe = nfe + PRIOR_NFE + (0 if parts[2] is None else TRUNCATION_NFE)
     return (log_prob, se, (nfe * model.evaluations).expand(len(x)), *parts)

@@ -31,6 +31,7 @@ def chosen(
         return method
     if tol is None or isinstance(tol, str):
         tol = TOLERANCES[one_of(owner, "tol", tol or "default", TOLERANCES)] * max(1.0, dimension / SMALL)
-    tol = number(owner, "tol", tol, above=0.0, below=1.0)
+    else:
+        tol = number(owner, "tol", tol, above=0.0, below=1.0)
     # of an outlier's log-density, which is larger than any tolerance is small
     return (Dopri5 if noisy else Dopri8)(rtol=1e-3 * tol, atol=tol)

@@ -136,11 +136,15 @@ class TableSDE(GaussianSDE, ABC):
         """A level that was found before: runs on one grid ask for the same ones, and a table does not change."""
         found: dict[tuple[str, float], GaussianLevel] = self.__dict__.setdefault("_found", {})
         level = found.get((name, place))
-        if level is None or level.sde is not self:  # a copy's
+        if level is None:
             if len(found) >= MOST:
                 found.clear()
             level = found[name, place] = find(place)
         return level
+
+    def __getstate__(self) -> dict[str, object]:
+        """What a copy is made of: neither the levels, which are of this process, nor the nodes on other devices."""
+        return {name: value for name, value in vars(self).items() if name not in ("_found", "_copies")}
 
     def time_of(self, u: Tensor) -> Tensor:
         """The table's time at the fractions u in [0, 1] of its levels, of the shape of u: number floor(u N)."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import InvalidType, describe, one_of
+from ..errors import InvalidType, UnsupportedCombination, describe, one_of
 from ..models.base import GaussianPrediction, Prediction, ScoreModel
 from ..ode.adaptive import Dopri5
 from ..ode.base import ODEMethod
@@ -128,7 +128,11 @@ class InAngle:
 
     def slope(self, p: Prediction) -> Tensor:
         """dw/du = std cos(u) eps - sin(u) (x0 - mean)."""
-        assert isinstance(p, GaussianPrediction)
+        if not isinstance(p, GaussianPrediction):
+            raise UnsupportedCombination(
+                'coordinate: must be "t" for a model whose predictions have no x0 and eps, got "angle" and '
+                f"{describe(p)}"
+            )
         return turn(p)
 
     def jacobian(self, p: GaussianPrediction) -> tuple[Scalar, Scalar]:
@@ -186,8 +190,9 @@ class Flow:
 
         With a graph, gradients flow through it back to w; without, the value's graph alone is kept, as far as x.
         """
-        level = self.frame.level(t, w)
         with torch.inference_mode(False), torch.set_grad_enabled(graph):
+            t = t.clone() if isinstance(t, Tensor) and t.is_inference() else t
+            level = self.frame.level(t, w)
             x = self.frame.leave(w, level)
             # a clone: autograd refuses what was made in inference mode
             x = x if x.requires_grad else x.clone().requires_grad_()
