@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import UnsupportedCombination
 from ..models.base import ScoreModel
-from ..noise import Named
+from ..noise.named import Named
 from ..ode.dopri8 import Dopri8
 from ..sdes.base import Level
 from ..sdes.gaussian import GaussianSDE

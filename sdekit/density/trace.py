@@ -117,7 +117,9 @@ class Hutchinson(Trace):
         return noise.normal(like.shape, stream=stream, dtype=x.dtype, device=x.device)
 
     def of_identity(self, x: Tensor, probes: Tensor | None) -> Tensor:
-        """|v|^2 of each probe, (B, n)."""
+        """|v|^2 of each probe, (B, n) or, where it is D for all, (B, 1)."""
+        if self.distribution == "rademacher":
+            return super().of_identity(x, probes)
         assert probes is not None
         return probes.square().sum(2)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..density.flow import FlowWithDensity
 from ..models.base import ScoreModel
-from ..noise import Named
+from ..noise.named import Named
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..solvers.probability_flow import InAngle
 from ..types import NoiseSource

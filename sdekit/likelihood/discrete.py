@@ -38,7 +38,7 @@ class DiscreteLikelihood:
     """(B,) network evaluations, of all draws together."""
     dimension: int
     """Coordinates of an event."""
-    estimated: bool = False
+    estimated: bool
     """Whether the trace was: the exponential of a noisy estimate is too large in expectation."""
 
     @property

@@ -14,7 +14,8 @@ from ..density.flow import GRADIENTS, FlowWithDensity, Probes
 from ..density.trace import Hutchinson, Trace, trace_of
 from ..errors import InvalidArgument, UnsupportedCombination, batch, finite_rows, flag, floating, one_of
 from ..models.base import ScoreModel, check_condition, check_model, evaluating
-from ..noise import Named, check_noise
+from ..noise import check_noise
+from ..noise.named import Named
 from ..ode.base import ODEMethod
 from ..ode.libraries import SciPy
 from ..sdes.prior import Prior

@@ -12,17 +12,6 @@ from .checks import Seed, check_noise, fold
 from .counter import inverse_normal_cdf, philox
 from .generator import Noise
 from .keyed import KeyedNoise
-from .named import Named
 from .path import BrownianPath
 
-__all__ = [
-    "BrownianPath",
-    "KeyedNoise",
-    "Named",
-    "Noise",
-    "Seed",
-    "check_noise",
-    "fold",
-    "inverse_normal_cdf",
-    "philox",
-]
+__all__ = ["BrownianPath", "KeyedNoise", "Noise", "Seed", "check_noise", "fold", "inverse_normal_cdf", "philox"]

@@ -194,8 +194,8 @@ class Flow:
             t = t.clone() if isinstance(t, Tensor) and t.is_inference() else t
             level = self.frame.level(t, w)
             x = self.frame.leave(w, level)
-            # a clone: autograd refuses what was made in inference mode
-            x = x if x.requires_grad else x.clone().requires_grad_()
+            if not x.requires_grad:  # autograd refuses what was made in inference mode
+                x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
             with torch.enable_grad():
                 p = self.model(x, level)
                 if not isinstance(p, GaussianPrediction):
