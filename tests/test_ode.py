@@ -432,3 +432,21 @@ def test_passive_coordinates_are_asked_for_where_they_have_weight(method, share)
     Integral.whole = 0
     method.advance(Integral(), x, 0.0, 2.0)
     assert Integral.whole - 2 == round(share * spent)
+
+
+def test_a_gradient_through_a_trial_step_beyond_the_field_is_refused():
+    """The step is refused and the result right, but 0 times an infinite gradient is NaN, of every row's parameter."""
+    p = torch.tensor(20.0, dtype=torch.float64)
+
+    def field(x, t):
+        return -p * x * torch.exp(0.3 * x.square())
+
+    x = torch.tensor([[0.1], [6.0]], dtype=torch.float64)
+    method = ode.Dopri5(1e-3, 1e-3)
+    end, _ = method.advance(field, x, 0.0, 1.0)
+    assert bool(torch.isfinite(end).all())
+    p.requires_grad_()
+    with pytest.raises(sk.errors.NonFiniteError, match=r"for gradients to pass it, got NaN or infinity at rows \[1\]"):
+        method.advance(field, x, 0.0, 1.0)
+    method.advance(field, x[:1], 0.0, 1.0)[0].sum().backward()
+    assert bool(torch.isfinite(p.grad))

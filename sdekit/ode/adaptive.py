@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, number, whole
+from ..errors import InvalidArgument, NonFiniteError, at_rows, number, whole
 from .base import Field, ODEMethod, Stats, Tableau, Weighing, check_start
 from .rows import Rows
 
@@ -25,8 +25,8 @@ class Adaptive(ODEMethod, ABC):
     its batch mates. The host waits for the device once a step.
 
     Raises InvalidArgument for tolerances that the dtype of x is too coarse for, NonFiniteError where the field is not
-    finite at the start, and IntegrationError where a row's step underflows or ``max_steps`` are not enough; the last
-    two name the rows.
+    finite at the start, or in a trial step that gradients are to pass, and IntegrationError where a row's step
+    underflows or ``max_steps`` are not enough; the last two name the rows.
     """
 
     rtol: float = 1e-5
@@ -96,6 +96,8 @@ class _Run(Rows):
         x = self._combine(self.x, h, a[-1], stages[:-1])
         local, ratio = self._estimate(h, x, stages)
         ratio = torch.where(torch.isfinite(stages[-1]).all(1), torch.nan_to_num(ratio, nan=torch.inf), torch.inf)
+        if x.requires_grad:
+            self._check_differentiable(stages)
         taken = ratio <= 1.0
         k = self.method.order
         grown = 0.9 * self.power(ratio, -0.7 / k) * self.power(self.ratio, 0.4 / k)
@@ -105,6 +107,16 @@ class _Run(Rows):
         self.h = h * factor
         self.settle(taken, last, end, x, stages[-1], self.total + local.abs())
         return bool(len(self.index))
+
+    def _check_differentiable(self, stages: list[Tensor]) -> None:
+        """Raises NonFiniteError for a stage that is not: refused as the step is, its gradient would be 0 times NaN."""
+        bad = ~torch.stack([torch.isfinite(stage).all(1) for stage in stages]).all(0)
+        if bool(bad.any()):
+            message = (
+                f"{self.owner}: a trial step must stay where the field is finite for gradients to pass it, got NaN or "
+                f"infinity at rows [@]: a smaller tolerance than {self.settings} takes smaller steps"
+            )
+            raise at_rows(NonFiniteError, message, self.index[bad].tolist())
 
     @torch.no_grad()  # a gradient is that of the steps as they were taken
     def _estimate(self, h: Tensor, x: Tensor, stages: list[Tensor]) -> tuple[Tensor, Tensor]:
