@@ -54,7 +54,7 @@ def costly(solver):
 def pairs(of=solvers):
     """Every solver and every process; slow are those whose answer hardly depends on it. VP once more, as drift and
     diffusion, and a second table of DDPM's, have levels that a solver cannot tell from VP's and the first table's: all
-    but five solvers are slow there. Those of many evaluations or draws a step take ten times as long: they are
+    but five solvers are slow there. Those of many evaluations or draws a step take several times as long: they are
     asked on VP, VE, flow matching's process and DDPM's table, and slow on the others."""
     few = (s.DDIM(), s.Ancestral(), s.EulerMaruyama(), s.Heun(), s.Multistep())
     kinds = (sk.VPSDE, sk.VESDE, sk.FlowSDE, sk.sdes.DiscreteVPSDE)
