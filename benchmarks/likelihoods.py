@@ -50,13 +50,13 @@ GROWTH = (2, 4, 8, 16, 32, 64, 128, 256)
 LEVELS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 ROUNDS = 3
 TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6)
-OWN = (1e-1, 1e-2, 1e-3, 1e-4)
+OWN = (0.9, 0.3, 1e-1, 1e-2, 1e-3, 1e-4)
 
 
 def methods(law: Law) -> Iterator[Method]:
     """Every way to ask for the log-densities of a law."""
     plane = law.d == 2  # elsewhere runs take seconds, and fewer of them
-    for tol in OWN if plane else OWN[:3]:
+    for tol in OWN if plane else OWN[:5]:
         yield Method("sdekit", "Dopri5", tol, True, ours(law, method=sk.ode.Dopri5(1e-3 * tol, tol), budget=False))
         yield Method("sdekit", "Dopri8", tol, True, ours(law, tol=tol, budget=False))
     yield Method("sdekit", "default, its own prior, with its budget", None, True, ours(law, known=False))

@@ -240,16 +240,31 @@ def test_directions_at_once_are_those_one_by_one(trace):
     sk.log_likelihood(odd, x, method=rk4, trace=trace(at_once=1))
 
 
-def test_directions_are_asked_one_by_one_where_rows_fill_the_processor():
-    """From 129 rows on a CPU; the values are those of directions together."""
-    few, many = (torch.zeros(n, 6, dtype=F64) for n in (128, 129))
-    assert sk.Exact(16).of_batch(few) == sk.Exact(16)
-    assert sk.Exact(16).of_batch(many) == sk.Exact(1)
-    assert sk.Hutchinson(5, at_once=4).of_batch(many) == sk.Hutchinson(5, at_once=1)
-    model = mixture(sk.VPSDE(), (6,))
-    x = model.sample(129, sk.Noise(0), t=model.sde.t_min)
-    a, b = (sk.log_likelihood(model, rows, method=ode.RK4(2), budget=False).log_prob for rows in (x, x[:128]))
-    torch.testing.assert_close(a[:128], b, rtol=0, atol=1e-10)
+@pytest.mark.parametrize(
+    ("trace", "rows", "d", "passes"),
+    [
+        (sk.Exact(), 64, 3, 3),
+        (sk.Exact(), 64, 4, 1),
+        (sk.Exact(), 64, 20, 2),
+        (sk.Exact(), 512, 16, 4),
+        (sk.Exact(), 513, 16, 16),
+        (sk.Exact(at_once=2), 64, 16, 8),
+        (sk.Hutchinson(3), 64, 16, 3),
+        (sk.Hutchinson(16), 64, 20, 1),
+        (sk.Hutchinson(16), 512, 16, 4),
+        (sk.Hutchinson(16), 513, 16, 16),
+    ],
+)
+def test_a_pass_has_as_many_directions_as_the_processor_has_room_for(trace, rows, d, passes, monkeypatch):
+    """On a CPU: 32,768 numbers, 16 directions, and one where there is no room for four; the values are the same."""
+    made = []
+    grad = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: made.append(1) or grad(*a, **k))
+    x = torch.linspace(-1.0, 1.0, rows * d, dtype=F64).reshape(rows, d).requires_grad_()
+    probes = trace.vectors(x, sk.Noise(0), 0)
+    found = trace.divergence(torch.sin(x), x, probes)
+    assert len(made) == passes
+    torch.testing.assert_close(found, torch.cos(x).sum(1, keepdim=True).expand_as(found), rtol=1e-12, atol=1e-12)
 
 
 def test_the_trace_is_exact_up_to_128_coordinates_unless_asked():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ from ..types import NoiseSource, Stream
 EXACT = 128
 """Coordinates of an event up to which the trace is exact unless another is asked for."""
 
-MANY = 128
-"""Rows of a batch above which a processor gains nothing by batching directions: the rows fill it."""
+ROOM, FEW = 2**15, 4
+"""Numbers that a processor's cache has room for, and the fewest directions that repay their batching."""
 
 
 class Trace(ABC):
@@ -44,18 +44,14 @@ class Trace(ABC):
         """Whether every evaluation has probes of its own."""
         return False
 
-    def of_batch(self, x: Tensor) -> Trace:
-        """The same trace, as it is found soonest in a batch x: one direction at a time where many rows are on a CPU."""
-        return self
-
 
 @dataclass(frozen=True)
 class Exact(Trace):
     """The whole trace, sum_i dv_i / dx_i: D products of a unit vector and the Jacobian at each evaluation.
 
     ``at_once``: directions a backward pass at most, which bounds the memory: that of so many copies of the batch. More
-    than one are batched by ``torch.vmap``; a network that it cannot batch needs ``Exact(at_once=1)``. A batch of more
-    than 128 rows on a CPU is done with one at a time, which is faster there.
+    than one are batched by ``torch.vmap``; a network that it cannot batch needs ``Exact(at_once=1)``. On a CPU fewer
+    are taken, as many as make 32,768 numbers with the batch, or one, which is faster there.
     """
 
     at_once: int = 16
@@ -66,15 +62,11 @@ class Exact(Trace):
     def vectors(self, x: Tensor, noise: NoiseSource, evaluation: int) -> None:
         """None."""
 
-    def of_batch(self, x: Tensor) -> Exact:
-        """The same trace, one direction at a time where many rows are on a CPU."""
-        return replace(self, at_once=1) if _many(x) else self
-
     def divergence(self, v: Tensor, x: Tensor, probes: Tensor | None, *, graph: bool = False) -> Tensor:
         """The divergence, (B, 1)."""
         d = v.shape[1]
         total = v.new_zeros(len(v))
-        at_once = self.at_once if d > 4 else 1  # a backward pass costs less than the batching of few
+        at_once = _fitting(v, d, self.at_once)
         for start in range(0, d, at_once):
             unit = torch.eye(d, dtype=v.dtype, device=v.device)[start : start + at_once]
             product = _products(self, v, x, unit[:, None].expand(-1, *v.shape), graph, last=start + at_once >= d)
@@ -123,23 +115,24 @@ class Hutchinson(Trace):
         assert probes is not None
         return probes.square().sum(2)
 
-    def of_batch(self, x: Tensor) -> Hutchinson:
-        """The same trace, one probe at a time where many rows are on a CPU."""
-        return replace(self, at_once=1) if _many(x) else self
-
     def divergence(self, v: Tensor, x: Tensor, probes: Tensor | None, *, graph: bool = False) -> Tensor:
         """v^T J v of each probe, (B, n)."""
         assert probes is not None
         found = []
-        for start in range(0, self.n, self.at_once):
-            some = probes[:, start : start + self.at_once].transpose(0, 1)
-            product = _products(self, v, x, some, graph, last=start + self.at_once >= self.n)
+        at_once = _fitting(v, self.n, self.at_once)
+        for start in range(0, self.n, at_once):
+            some = probes[:, start : start + at_once].transpose(0, 1)
+            product = _products(self, v, x, some, graph, last=start + at_once >= self.n)
             found.append((product * some).sum(2))
         return torch.cat(found).transpose(0, 1)
 
 
-def _many(x: Tensor) -> bool:
-    return x.device.type == "cpu" and len(x) > MANY
+def _fitting(v: Tensor, directions: int, at_once: int) -> int:
+    """How many of the directions of v are done at once."""
+    if v.device.type != "cpu":
+        return at_once
+    room = ROOM // max(1, v.numel())
+    return min(at_once, room) if min(room, directions) >= FEW else 1
 
 
 def _products(trace: Trace, v: Tensor, x: Tensor, vectors: Tensor, graph: bool, *, last: bool) -> Tensor:
