@@ -243,20 +243,20 @@ def test_directions_at_once_are_those_one_by_one(trace):
 @pytest.mark.parametrize(
     ("trace", "rows", "d", "passes"),
     [
-        (sk.Exact(), 64, 3, 3),
-        (sk.Exact(), 64, 4, 1),
-        (sk.Exact(), 64, 20, 2),
-        (sk.Exact(), 512, 16, 4),
-        (sk.Exact(), 513, 16, 16),
-        (sk.Exact(at_once=2), 64, 16, 8),
-        (sk.Hutchinson(3), 64, 16, 3),
-        (sk.Hutchinson(16), 64, 20, 1),
-        (sk.Hutchinson(16), 512, 16, 4),
-        (sk.Hutchinson(16), 513, 16, 16),
+        (sk.Exact(), 32, 3, 3),
+        (sk.Exact(), 32, 4, 1),
+        (sk.Exact(), 16, 20, 2),
+        (sk.Exact(), 128, 16, 4),
+        (sk.Exact(), 129, 16, 16),
+        (sk.Exact(at_once=2), 32, 16, 8),
+        (sk.Hutchinson(3), 32, 16, 3),
+        (sk.Hutchinson(16), 16, 20, 1),
+        (sk.Hutchinson(16), 128, 16, 4),
+        (sk.Hutchinson(16), 129, 16, 16),
     ],
 )
 def test_a_pass_has_as_many_directions_as_the_processor_has_room_for(trace, rows, d, passes, monkeypatch):
-    """On a CPU: 32,768 numbers, 16 directions, and one where there is no room for four; the values are the same."""
+    """On a CPU: 8,192 numbers, 16 directions, and one where there is no room for four; the values are the same."""
     made = []
     grad = torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: made.append(1) or grad(*a, **k))

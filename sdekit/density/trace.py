@@ -15,8 +15,9 @@ from ..types import NoiseSource, Stream
 EXACT = 128
 """Coordinates of an event up to which the trace is exact unless another is asked for."""
 
-ROOM, FEW = 2**15, 4
-"""Numbers that a processor's cache has room for, and the fewest directions that repay their batching."""
+ROOM, FEW = 2**13, 4
+"""Numbers at whose many-fold, inside a network, a processor's cache is full, and the fewest directions that repay their
+batching."""
 
 
 class Trace(ABC):
@@ -51,7 +52,7 @@ class Exact(Trace):
 
     ``at_once``: directions a backward pass at most, which bounds the memory: that of so many copies of the batch. More
     than one are batched by ``torch.vmap``; a network that it cannot batch needs ``Exact(at_once=1)``. On a CPU fewer
-    are taken, as many as make 32,768 numbers with the batch, or one, which is faster there.
+    are taken, as many as make 8,192 numbers with the batch, or one, which is faster there.
     """
 
     at_once: int = 16
