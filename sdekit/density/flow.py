@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import UnsupportedCombination
 from ..models.base import GaussianPrediction
 from ..solvers.probability_flow import Flow, InAngle, InTime, Slope
-from ..types import NoiseSource, Time, lincomb
+from ..types import NoiseSource, Time, cast, scale
 from .adjoint import evaluate
 from .trace import Trace
 
@@ -101,7 +101,8 @@ class FlowWithDensity:
                 self._check_followed(part, t)
             own = trace.divergence(part.value.reshape(len(x), self.dimension), part.x, probes, graph=graph)
             keep, gain = (k.reshape(-1, 1) if isinstance(k, Tensor) else k for k in (part.keep, part.gain))
-            divergence = lincomb(keep, trace.of_identity(part.x, probes), gain, own)
+            kept = keep * trace.of_identity(part.x, probes)
+            divergence = scale(gain, own) + (cast(kept, own.dtype) if isinstance(kept, Tensor) else kept)
         result = torch.cat([part.slope.reshape(len(x), self.dimension), divergence], 1)
         return result if graph else result.detach()
 

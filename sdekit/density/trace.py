@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UnsupportedCombination, flag, one_of, whole
-from ..types import NoiseSource, Stream
+from ..types import NoiseSource, Scalar, Stream
 
 EXACT = 128
 """Coordinates of an event up to which the trace is exact unless another is asked for."""
@@ -36,9 +36,9 @@ class Trace(ABC):
         ``graph``: whether gradients are to flow through it.
         """
 
-    def of_identity(self, x: Tensor, probes: Tensor | None) -> Tensor:
-        """The same estimates of the identity, whose trace is D: (B, n) or (B, 1)."""
-        return x.new_full((len(x), 1), float(math.prod(x.shape[1:])))
+    def of_identity(self, x: Tensor, probes: Tensor | None) -> Scalar:
+        """The same estimates of the identity, whose trace is D: (B, n), or D where it is that for all."""
+        return float(math.prod(x.shape[1:]))
 
     @property
     def fresh(self) -> bool:
@@ -109,8 +109,8 @@ class Hutchinson(Trace):
             return noise.rademacher(like, stream=stream)
         return noise.normal(like.shape, stream=stream, dtype=x.dtype, device=x.device)
 
-    def of_identity(self, x: Tensor, probes: Tensor | None) -> Tensor:
-        """|v|^2 of each probe, (B, n) or, where it is D for all, (B, 1)."""
+    def of_identity(self, x: Tensor, probes: Tensor | None) -> Scalar:
+        """|v|^2 of each probe, (B, n), or D where it is that for all."""
         if self.distribution == "rademacher":
             return super().of_identity(x, probes)
         assert probes is not None
@@ -125,7 +125,7 @@ class Hutchinson(Trace):
             some = probes[:, start : start + at_once].transpose(0, 1)
             product = _products(self, v, x, some, graph, last=start + at_once >= self.n)
             found.append((product * some).sum(2))
-        return torch.cat(found).transpose(0, 1)
+        return (torch.cat(found) if len(found) > 1 else found[0]).transpose(0, 1)
 
 
 def _fitting(v: Tensor, directions: int, at_once: int) -> int:
