@@ -10,7 +10,7 @@ import torch
 from subjects import pairs, sdes
 
 import sdekit as sk
-from sdekit.certification import check, exact, law, problems, references, table
+from sdekit.certification import check, checks, exact, law, problems, references, table
 from sdekit.certification.certificate import labels
 from sdekit.certification.run import prepare
 from sdekit.certification.subject import subject
@@ -187,6 +187,29 @@ def test_the_sampler_that_the_defects_are_made_to_passes():
     assert found.passed
     assert found["N steps, float64"].figure <= 1e-12
     assert sk.certify(Louder(), reference=Ancestral())["N steps, float64"].passed is False
+
+
+class LouderOnce(Broken):
+    """One draw of many is too loud by a part in 10^8."""
+
+    def step(self, model, state, s, noise):
+        def draw(x, t, s, stream="path"):
+            return noise(x, t, s, stream) * (1 + 1e-8 * (0.300 < float(t.t) <= 0.302))
+
+        return super().step(model, state, s, draw)
+
+
+def test_one_coefficient_of_a_thousand_steps_that_is_off_is_seen_in_sums_with_signs():
+    """As it is where each is held to the reference, with more rows; and the sound sampler passes either way."""
+    sampler, sde, other = check(LouderOnce(), reference=Ancestral())
+    times = sk.grids.log_snr(sde, 1000)[:-1]
+    assert int(((times > 0.300) & (times <= 0.302)).sum()) == 1
+    for effort in (checks.QUICK, checks.QUICK._replace(each=1000)):
+        found, _ = checks.n_steps(prepare(sampler, sde, other, effort))
+        assert not found.passed
+        assert 1e-12 < found.figure < 1e-9
+        sound, _ = checks.n_steps(prepare(read(Broken()), sde, other, effort))
+        assert sound.passed
 
 
 # Plain functions, one's own classes, and what is refused

@@ -268,7 +268,7 @@ def test_a_pass_has_as_many_directions_as_the_processor_has_room_for(trace, rows
 
 
 def test_the_trace_is_exact_up_to_128_coordinates_unless_asked():
-    """Above, the probes are fresh; and named tolerances grow with the coordinates from 16 on."""
+    """Above, the probes are fresh; and named tolerances grow with the coordinates from 32 on."""
     model = sk.ddpm(lambda x, label: x)
     small = sk.log_likelihood(model, torch.zeros(2, 128), method=ode.RK4(2), budget=False)
     large = sk.log_likelihood(model, torch.zeros(2, 129), method=ode.RK4(2), budget=False)
@@ -276,9 +276,9 @@ def test_the_trace_is_exact_up_to_128_coordinates_unless_asked():
     assert large.probes == 4
     from sdekit.likelihood.method import chosen
 
-    assert chosen("o", None, "tight", 16).atol == 1e-8
-    assert chosen("o", None, "tight", 160).atol == pytest.approx(1e-7)
-    assert chosen("o", None, 1e-8, 160).atol == 1e-8
+    assert chosen("o", None, "tight", 32).atol == 1e-8
+    assert chosen("o", None, "tight", 320).atol == pytest.approx(1e-7)
+    assert chosen("o", None, 1e-8, 320).atol == 1e-8
 
 
 def test_one_outlier_among_9999_changes_nobody():

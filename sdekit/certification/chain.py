@@ -9,7 +9,7 @@ import numpy as np
 
 from ..sdes import GaussianSDE
 from . import published
-from .problems import AXES, MEANS, VARIANCES
+from .problems import AXES, MEANS, SIGNS, VARIANCES, signs
 from .published import Array
 
 M, V = MEANS.numpy(), VARIANCES.numpy()
@@ -20,13 +20,15 @@ class NoReference(Exception):
 
 
 class Chain:
-    """A run on unit impulses: row 0 is the offset, row 1 starts at 1, row k + 2 has a 1 in its k-th draw."""
+    """A run on unit impulses: row 0 is the offset, row 1 starts at 1, row k + 2 has a 1 in its k-th draw; or, for draws
+    of None, row j + 2 has the j-th of its signs in every draw."""
 
-    def __init__(self, sde: GaussianSDE, times: Array, draws: int):
+    def __init__(self, sde: GaussianSDE, times: Array, draws: int | None):
         self.sde = sde
         self.times = times
         self.alpha, self.sigma = (v.tolist() for v in published.alpha_sigma(sde, times))
-        self.rows = np.zeros((2 + draws, len(M)))
+        self.signed = draws is None
+        self.rows = np.zeros((2 + (SIGNS if draws is None else draws), len(M)))
         self.rows[1] = 1.0
         self.drawn = 0
         self.memory: Any = None
@@ -57,7 +59,9 @@ class Chain:
     def draw(self) -> Array:
         """The next draw."""
         z = np.zeros_like(self.rows)
-        if 2 + self.drawn < len(z):
+        if self.signed:
+            z[2:] = signs(self.drawn)[:, None]
+        elif 2 + self.drawn < len(z):
             z[2 + self.drawn] = 1.0
         self.drawn += 1
         return z
@@ -71,7 +75,7 @@ class Reference(NamedTuple):
     start: Array
     """(16,), the response to x_T."""
     noise: Array
-    """(draws, 16), the responses to each draw."""
+    """(draws, 16), the responses to each draw; or (32, 16), to all of them with signs."""
     size: float
 
 

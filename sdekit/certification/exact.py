@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..sdes import GaussianLevel, GaussianSDE
 from ..types import NoiseSource, Stream
-from .problems import AXES, F64, STARTS, Gaussians, Impulses, law
+from .problems import AXES, F64, SIGNS, STARTS, Gaussians, Impulses, Signs, law
 from .subject import Subject
 
 UNIT = AXES.sum(1)
@@ -24,16 +24,21 @@ class Responses(NamedTuple):
     start: Tensor
     """(16,)."""
     noise: Tensor
-    """(draws, 16)."""
+    """(draws, 16), or, of a run with signs, the 32 sums of all draws' responses with their signs: (32, 16)."""
     affine: float
     """How far the response to 2 is from twice the response to 1, relative: round-off for an affine run."""
     streams: frozenset[Stream]
     """The streams of its draws."""
+    signed: bool = False
 
     def moments(self, begin: GaussianLevel) -> tuple[Tensor, Tensor]:
-        """Mean and variance at the end, of a run from the exact law at its first level: (16,) each."""
+        """Mean and variance at the end, of a run from the exact law at its first level: (16,) each.
+
+        With signs the variance is Hutchinson's estimate of it.
+        """
         mean, variance = law(begin)
-        return self.offset + self.start * mean, self.start**2 * variance + (self.noise**2).sum(0)
+        drawn = (self.noise**2).mean(0) if self.signed else (self.noise**2).sum(0)
+        return self.offset + self.start * mean, self.start**2 * variance + drawn
 
 
 def responses(
@@ -51,6 +56,14 @@ def responses(
     if noise.count > noise.draws:
         x, noise = attempt(noise.count)
     return _read(x, noise.draws, noise.count, frozenset(noise.streams))
+
+
+def sums(subject: Subject, sde: GaussianSDE, times: Tensor, *, dtype: torch.dtype = F64) -> Responses:
+    """The responses of a run over the times, those to its draws summed with random signs; none where it has none."""
+    noise = Signs(UNIT)
+    x = subject.run(Gaussians(sde), _starts(SIGNS if dtype == F64 else 2 * SIGNS, dtype), times, noise)
+    found = _read(x, SIGNS, SIGNS if noise.count else 0, frozenset(noise.streams))
+    return found._replace(signed=bool(noise.count))
 
 
 def path(subject: Subject, sde: GaussianSDE, times: Tensor, noise: NoiseSource, increments: int) -> Responses:

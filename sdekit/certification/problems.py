@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import UnsupportedCombination
@@ -139,13 +142,41 @@ class Impulses(Probe):
     def __call__(self, x: Tensor, t: Any, s: Any, stream: Stream = "path") -> Tensor:
         """The draw, like x."""
         z = torch.zeros_like(x)
-        if self.count < self.draws:
-            z[STARTS + self.count] = self.unit.to(x)
-            if len(x) > STARTS + self.draws:
-                z[STARTS + self.draws + self.count] = -self.unit.to(x)
+        self._fill(z)
         self.count += 1
         self.streams.add(stream)
         return z
+
+    def _fill(self, z: Tensor) -> None:
+        if self.count < self.draws:
+            z[STARTS + self.count] = self.unit.to(z)
+            if len(z) > STARTS + self.draws:
+                z[STARTS + self.draws + self.count] = -self.unit.to(z)
+
+
+SIGNS = 32
+"""Rows of an impulse run that has random signs for its draws. A coefficient off by d moves each of the 32 sums by d or
+more with probability 1/2 or more, whatever the others are off by: all of them together miss it once in 2^32."""
+
+
+@functools.lru_cache(maxsize=8192)
+def signs(k: int) -> NDArray[np.float64]:
+    """1 or -1 for each of these rows in the k-th draw."""
+    return 2.0 * np.random.default_rng(k).integers(0, 2, SIGNS).astype(np.float64) - 1.0
+
+
+class Signs(Impulses):
+    """Draws that are 0, but for rows from the fifth on: in row 4 + j the j-th of the draw's signs along every axis, and
+    in row 4 + 32 + j, where there is one, its opposite."""
+
+    def __init__(self, unit: Tensor) -> None:
+        super().__init__(unit, SIGNS)
+
+    def _fill(self, z: Tensor) -> None:
+        drawn = (torch.from_numpy(signs(self.count))[:, None] * self.unit).to(z)
+        z[STARTS : STARTS + SIGNS] = drawn
+        if len(z) > STARTS + SIGNS:
+            z[STARTS + SIGNS :] = -drawn
 
 
 class PathImpulses(Probe):

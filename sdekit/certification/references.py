@@ -48,8 +48,8 @@ TABLEAUS: dict[type, tuple[Sequence[Sequence[float]], Sequence[float], Sequence[
 """Stages, weights and nodes of Runge-Kutta methods (Hairer, Norsett & Wanner 1993, table II.1.2)."""
 
 
-def reference(solver: Solver, sde: GaussianSDE, times: Array, draws: int) -> Reference | None:
-    """The reference of a solver; None for one that no paper known here describes."""
+def reference(solver: Solver, sde: GaussianSDE, times: Array, draws: int | None) -> Reference | None:
+    """The reference of a solver, on impulses or, for draws of None, signs; None where no paper known here has one."""
     chain = Chain(sde, times, draws)
     try:
         for i in range(len(times) - 1):

@@ -10,7 +10,7 @@ from ..ode.dopri8 import Dopri8
 TOLERANCES = {"fast": 5e-4, "default": 1e-5, "tight": 1e-8}
 """Tolerances by name."""
 
-SMALL = 16
+SMALL = 32
 """Coordinates up to which a named tolerance of a log-density is its number; it is in proportion to them above."""
 
 
