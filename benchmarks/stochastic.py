@@ -2,12 +2,13 @@
 
     python benchmarks/stochastic.py [--quick] [--out DIR]
 
-Figures: the energy distance to exact draws and, on Gaussian targets, the Wasserstein distance of the samples' moments
-to the law's own. Every setting, a sampler on a grid, is run once on 1,000 starts, and the best five of each library in
-each cell on 4,000 others; the best of these is then run anew on 3 times 2,000 others, and that is what counts: no
-library gains by the luck of having more settings.
-Intervals are 95 % bootstrap intervals over all three; "floor" is the mean of as many exact samples, which an estimate
-without bias may have below 0, by its size, and two deviations.
+Figures: the energy distance to exact draws and, on Gaussian targets, W2, the Wasserstein distance between the moments
+of a sampler's law and the target's own. W2 is exact: on a Gaussian a run is affine in its start and its draws, and unit
+impulses in their place show its mean and variance (``_impulses.py``); quoted is the best setting, a sampler on a grid.
+For the energy distance every setting is run once on 1,000 starts, and the best five of each library in each cell on
+4,000 others; the best of these is then run anew on 3 times 2,000 others, and that is what counts: no library gains by
+the luck of having more settings. Intervals are 95 % bootstrap intervals over all three; "floor" is the mean of as many
+exact samples, which an estimate without bias may have below 0, by its size, and two deviations.
 All start from the same draws; each library draws its own noise on the way.
 """
 
@@ -21,9 +22,10 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+from _impulses import exact
 from _peers import Denoise, Run, azula, diffusers, k_diffusion, versions
 from _targets import F64, HIGH, LOW, Target, targets
 
@@ -78,7 +80,7 @@ PEERS: dict[str, Callable[[torch.Tensor, Denoise], dict[str, Run]]] = {
 """The peers' samplers that draw noise."""
 
 
-def ours(model: sk.models.GaussianMixture, start: torch.Tensor, seed: int) -> dict[str, Run]:
+def ours(model: sk.models.GaussianMixture, start: torch.Tensor, **draws: Any) -> dict[str, Run]:
     """Our samplers that draw noise, on our grids."""
     std = model.sde.centre[1]
 
@@ -114,35 +116,17 @@ def ours(model: sk.models.GaussianMixture, start: torch.Tensor, seed: int) -> di
     ]
 
     def run(solver: sk.solvers.Solver, grid: Any) -> Run:
-        return lambda n: sk.sample(model, x_T=start, solver=solver, grid=grid, nfe=n, seed=seed)
+        return lambda n: sk.sample(model, x_T=start, solver=solver, grid=grid, nfe=n, **draws)
 
     return {f"{solver}, {name}": run(solver, grid) for solver in solvers for name, grid in grids.items()}
 
 
-class Law(NamedTuple):
-    """What samples are held against: exact draws, and on a Gaussian its moments."""
-
-    energy: sk.metrics.EnergyDistance
-    moments: sk.metrics.GaussianWasserstein | None
-    pool: torch.Tensor
-
-    @property
-    def distances(self) -> list[tuple[str, sk.metrics.Distance]]:
-        """By name."""
-        found: list[tuple[str, sk.metrics.Distance]] = [("energy", self.energy)]
-        return found if self.moments is None else [*found, ("W2", self.moments)]
+Runs = Callable[..., dict[str, Run]]
+"""The runs of a library by name, from starts; ours take ``seed`` or ``noise``."""
 
 
-def law(target: Target) -> Law:
-    """The target's law."""
-    draws = target.model.sample(4 * MEASURING, sk.Noise((7, 1)))
-    gaussian = len(target.model.weights) == 1
-    moments = sk.metrics.GaussianWasserstein(*sk.comparison.oracles.moments(target.model)) if gaussian else None
-    return Law(sk.metrics.EnergyDistance(draws[: 2 * MEASURING]), moments, draws[2 * MEASURING :])
-
-
-def libraries(target: Target, n: int, seed: int) -> dict[str, tuple[dict[str, Run], list[int]]]:
-    """The runs of each library from n starts of a seed, and how often the model was asked."""
+def libraries(target: Target) -> dict[str, tuple[Runs, list[int]]]:
+    """Those that are installed, and how often the model was asked."""
     calls = [0]
 
     def denoise(y: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -151,15 +135,24 @@ def libraries(target: Target, n: int, seed: int) -> dict[str, tuple[dict[str, Ru
             return y
         return target.model(y.double(), min(sigma, HIGH)).x0.to(y.dtype)
 
-    d = target.start.shape[1]
-    start = HIGH * torch.randn(n, d, generator=torch.Generator().manual_seed(4242 + seed), dtype=F64)
-    found = {"sdekit": (ours(target.model, start, seed), [0])}
+    def of(peer: Callable[[torch.Tensor, Denoise], dict[str, Run]]) -> Runs:
+        return lambda start, **draws: peer(start, denoise)
+
+    found: dict[str, tuple[Runs, list[int]]] = {"sdekit": (partial(ours, target.model), [0])}
     for name, peer in PEERS.items():
         try:
-            found[name] = peer(start, denoise), calls
+            peer(target.start, denoise)
+            found[name] = of(peer), calls
         except ImportError as error:
             print(f"{name}: left out ({error})", file=sys.stderr)
     return found
+
+
+def begun(target: Target, runs: Runs, n: int, seed: int) -> dict[str, Run]:
+    """The runs from n starts of a seed."""
+    d = target.start.shape[1]
+    start = HIGH * torch.randn(n, d, generator=torch.Generator().manual_seed(4242 + seed), dtype=F64)
+    return runs(start, seed=seed)
 
 
 def asked(run: Run, calls: list[int], n: int, seed: int) -> torch.Tensor | None:
@@ -174,40 +167,47 @@ def asked(run: Run, calls: list[int], n: int, seed: int) -> torch.Tensor | None:
 
 
 def measure(target: Target, budgets: tuple[int, ...]) -> Iterator[Row]:
-    """One row a library, budget and figure: of the setting that was best beforehand."""
-    goal = law(target)
-    choosing = libraries(target, CHOOSING, 0)
-    deciding = libraries(target, DECIDING, ROUNDS + 1)
-    fresh = [libraries(target, MEASURING, 1 + k) for k in range(ROUNDS)]
-    floors = {name: d.floor(goal.pool, MEASURING, repeats=40, seed=3) for name, d in goal.distances}
-    for library, (runs, calls) in choosing.items():
+    """One row a library, budget and figure: of the best setting; where it is sampled, the best beforehand."""
+    draws = target.model.sample(4 * MEASURING, sk.Noise((7, 1)))
+    distance = sk.metrics.EnergyDistance(draws[: 2 * MEASURING])
+    of_exact = distance.floor(draws[2 * MEASURING :], MEASURING, repeats=40, seed=3)
+    floor = abs(of_exact.mean) + 2 * of_exact.std / math.sqrt(ROUNDS)
+    gaussian = len(target.model.weights) == 1
+    for library, (runs, calls) in libraries(target).items():
+        choosing = begun(target, runs, CHOOSING, 0)
+        deciding = begun(target, runs, DECIDING, ROUNDS + 1)
+        fresh = [begun(target, runs, MEASURING, 1 + k) for k in range(ROUNDS)]
         for n in budgets:
-            tried = {name: asked(run, calls, n, 0) for name, run in runs.items()}
-            decided: dict[str, torch.Tensor | None] = {}
-            for figure, distance in goal.distances:
-                values = {name: float(distance(x)) for name, x in tried.items() if x is not None}
-                if not values:
-                    continue
-                for name in (best := sorted(values, key=lambda name: values[name])[:FINALISTS]):
-                    if name not in decided:
-                        others, counter = deciding[library]
-                        decided[name] = asked(others[name], counter, n, ROUNDS + 1)
-                finals = {name: float(distance(x)) for name in best if (x := decided[name]) is not None}
-                chosen = min(finals, key=lambda name: finals[name])
-                again = [asked(of[library][0][chosen], of[library][1], n, 1 + k) for k, of in enumerate(fresh)]
-                x = torch.cat([part for part in again if part is not None])
-                found = distance.interval(x, repeats=100, seed=4)
-                yield {
-                    "target": target.name,
-                    "figure": figure,
-                    "nfe": n,
-                    "library": library,
-                    "sampler": chosen,
-                    "value": found.value,
-                    "low": found.low,
-                    "high": found.high,
-                    "floor": abs(floors[figure].mean) + 2 * floors[figure].std / math.sqrt(ROUNDS),
-                    "settings": len(values),
+            tried = {name: asked(run, calls, n, 0) for name, run in choosing.items()}
+            values = {name: float(distance(x)) for name, x in tried.items() if x is not None}
+            if not values:
+                continue
+            row = {"target": target.name, "nfe": n, "library": library, "settings": len(values)}
+            best = sorted(values, key=lambda name: values[name])[:FINALISTS]
+            decided = {name: asked(deciding[name], calls, n, ROUNDS + 1) for name in best}
+            finals = {name: float(distance(x)) for name, x in decided.items() if x is not None}
+            chosen = min(finals, key=lambda name: finals[name])
+            again = [asked(of[chosen], calls, n, 1 + k) for k, of in enumerate(fresh)]
+            found = distance.interval(torch.cat([x for x in again if x is not None]), repeats=100, seed=4)
+            yield row | {
+                "figure": "energy",
+                "sampler": chosen,
+                "value": found.value,
+                "low": found.low,
+                "high": found.high,
+                "floor": floor,
+            }
+            if gaussian:
+                moments = exact(target, runs, list(values), n)
+                least = min(moments, key=lambda name: moments[name])
+                value = moments[least]
+                yield row | {
+                    "figure": "W2",
+                    "sampler": least,
+                    "value": value,
+                    "low": value,
+                    "high": value,
+                    "floor": 0.0,
                 }
 
 
@@ -235,7 +235,8 @@ def tables(rows: list[Row], made: str) -> str:
                     own, best = (max(v, floor) for v in (cell["sdekit"]["value"], min(r["value"] for r in peers)))
                     ratios.append(own / best)
                     ratio = f"{own / best:.2f}"
-                floor_text = f"{next(iter(cell.values()))['floor']:.1e}"
+                floor = next(iter(cell.values()))["floor"]
+                floor_text = f"{floor:.1e}" if floor else "exact"
                 lines.append(f"| {n} | {name} | {' | '.join(texts)} | {floor_text} | {ratio} |")
             if ratios:
                 mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
@@ -245,8 +246,9 @@ def tables(rows: list[Row], made: str) -> str:
 
 
 def shown(row: Row) -> str:
-    """A value with its interval, and the sampler that has it."""
-    return f"{row['value']:.1e} ({row['low']:.1e} to {row['high']:.1e}) {row['sampler']}"
+    """A value, with its interval where it was sampled, and the sampler that has it."""
+    interval = f" ({row['low']:.1e} to {row['high']:.1e})" if row["floor"] else ""
+    return f"{row['value']:.1e}{interval} {row['sampler']}"
 
 
 def picture(rows: list[Row], path: Path) -> None:

@@ -67,6 +67,11 @@ def pairs(of=solvers):
     return found
 
 
+def spared():
+    """The pairs that are slow above."""
+    return [pytest.param(*p.values, id=p.id) for p in pairs() if p.marks]
+
+
 def ode_methods():
     """Every ODE method."""
     return _instances(sk.ode, sk.ode.ODEMethod)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from subjects import pairs, sdes
+from subjects import pairs, sdes, spared
 
 import sdekit as sk
 from sdekit.certification import check, checks, exact, law, problems, references, table
@@ -69,6 +69,17 @@ def test_every_solver_is_certified_on_every_process(sde, solver):
             in_t = isinstance(solver, sk.solvers.ProbabilityFlow)
             for name in kinds - {"strong order"}:
                 assert found[name].figure >= solver.order - 0.15 or (in_t and isinstance(sde, sk.TableSDE)), found
+
+
+@pytest.mark.parametrize(("sde", "solver"), spared())
+def test_every_solver_is_held_to_its_order_and_its_steps_on_the_other_processes_too(sde, solver):
+    """What a certificate begins with, where all of it is slow: the order, and up to 50 steps; or the tolerance."""
+    sampler, target, _ = check(solver, sde=sde)
+    case = prepare(sampler, target, None, checks.QUICK._replace(lengths=(1, 2, 5, 10, 50)))
+    measures = (checks.flow_order, checks.weak_order, checks.n_steps, checks.tolerance)
+    found = [c for measure in measures for c in measure(case)]
+    assert any(c.passed for c in found)
+    assert not [c for c in found if c.passed is False]
 
 
 # Defects: each is a sampler that looks right

@@ -34,7 +34,6 @@ FASTER, SMALL = 0.3, 1e-3
 about."""
 FLOOR = 1e-11
 """Relative to the data's scale: below it an error is rounding, and says nothing of the order."""
-LENGTHS = (1, 2, 5, 10, 50, 1000)
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5}
 ALARM = 1e-6
 """The false-alarm rate of a check that draws."""
@@ -48,13 +47,17 @@ class Effort(NamedTuple):
     stochastic: tuple[int, ...]
     mixture: tuple[int, ...]
     strong: int
+    lengths: tuple[int, ...]
     each: int
     """Steps up to which each draw's coefficient is held to the reference."""
     samples: int
 
 
-QUICK = Effort((80, 160, 320), (80, 160, 320), (100, 200, 400), (40, 80, 160), 512, 50, 0)
-FULL = Effort((80, 160, 320, 640), (80, 160, 320, 640), (100, 200, 400, 800), (80, 160, 320), 1024, 1000, 20_000)
+LENGTHS = (1, 2, 5, 10, 50, 1000)
+QUICK = Effort((80, 160, 320), (80, 160, 320), (100, 200, 400), (40, 80, 160), 512, LENGTHS, 50, 0)
+FULL = Effort(
+    (80, 160, 320, 640), (80, 160, 320, 640), (100, 200, 400, 800), (80, 160, 320), 1024, LENGTHS, 1000, 20_000
+)
 
 
 class Case(NamedTuple):
@@ -229,7 +232,7 @@ def n_steps(case: Case) -> Iterator[Check]:
         yield Check("N steps, float64", None, None, "", "its steps depend on the state")
         return
     worst = dict.fromkeys(TOLERANCES, 0.0)
-    for n in LENGTHS:
+    for n in case.effort.lengths:
         times = grids.log_snr(sde, n)
         begin = sde.levels(times[:1])[0]
         respond = exact.sums if case.draws and n > case.effort.each else partial(exact.responses, draws=case.draws)
@@ -263,7 +266,7 @@ def n_steps(case: Case) -> Iterator[Check]:
             worst[dtype] = max(worst[dtype], error, mean, variance / 2)
     for dtype, bound in TOLERANCES.items():
         name = str(dtype).removeprefix("torch.")
-        detail = f"N = {', '.join(map(str, LENGTHS))}"
+        detail = f"N = {', '.join(map(str, case.effort.lengths))}"
         yield Check(f"N steps, {name}", worst[dtype] <= bound, worst[dtype], f"<= {bound:g}", detail)
 
 
