@@ -18,6 +18,9 @@ from .solvers.euler_maruyama import EulerMaruyama
 from .solvers.multistep import Multistep
 from .solvers.probability_flow import ProbabilityFlow
 
+MANY = 15
+"""Evaluations from which a network of noise is worth a third point, and even steps."""
+
 
 def for_budget(
     model: ScoreModel,
@@ -31,9 +34,13 @@ def for_budget(
 
     One rule for every budget, N steps of one evaluation: ``Multistep(points=4, view="velocity", coordinate="angle")``
     on ``grids.angle``, from t_max to sigma / alpha = std / 5N and from there to the clean level, with std the data's
-    (``sde.with_prior``), else 1. Its floor is 0.05 + 20 / N^3: the fewer the steps, the more evenly they lie. On a
-    process with no alpha and sigma, Euler-Maruyama on the uniform grid. A solver or a grid that is given stays; a
-    solver of several evaluations a step takes fewer steps.
+    (``sde.with_prior``), else 1. Its floor is 0.05 + 20 / N^3: the fewer the steps, the more evenly they lie.
+
+    Where the network estimates noise (``model.estimates_noise``: eps or the score), an error of its x0 has a pole in
+    the angle, sigma / alpha times its own, that no polynomial follows: there ``Multistep(2, view="x0",
+    coordinate="log_snr")`` on a floor of 0.2 + 20 / N^3, and from N = 15 on 3 points on one of 1.6 + 20 / N^3, nearly
+    even in log-SNR. On a process with no alpha and sigma, Euler-Maruyama on the uniform grid. A solver or a grid that
+    is given stays; a solver of several evaluations a step takes fewer steps.
 
     Raises InvalidArgument where nfe is less than a run of one step costs, and UnsupportedCombination for a solver whose
     steps differ in their evaluations.
@@ -41,8 +48,11 @@ def for_budget(
     check_model("sample", model)
     nfe = errors.whole("sample", "nfe", nfe, at_least=model.evaluations, at_most=errors.MOST)
     calls = nfe // model.evaluations
+    noise, many = model.estimates_noise, calls >= MANY
     if solver is None:
-        solver = Multistep() if isinstance(model.sde, GaussianSDE) else EulerMaruyama()
+        solver = EulerMaruyama()
+        if isinstance(model.sde, GaussianSDE):
+            solver = Multistep(3 if many else 2, view="x0", coordinate="log_snr") if noise else Multistep()
     cost = check_solver("sample", solver).evaluations
     if cost is None:
         raise UnsupportedCombination(
@@ -65,7 +75,8 @@ def for_budget(
         )
     if grid is None and isinstance(model.sde, GaussianSDE):
         end = model.sde.centre[1] / (5 * steps) if denoise else None
-        grid = partial(angle, end=end, floor=0.05 + 20 / steps**3) if end is None or end > 0 else "log_snr"
+        floor = (1.6 if many else 0.2) if noise else 0.05
+        grid = partial(angle, end=end, floor=floor + 20 / steps**3) if end is None or end > 0 else "log_snr"
     return solver, steps, "uniform" if grid is None else grid
 
 

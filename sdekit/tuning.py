@@ -139,7 +139,7 @@ def tune_grid(
         )
     steps = whole("tune_grid", "steps", steps, at_least=1, at_most=1000)
     rounds = whole("tune_grid", "rounds", rounds, at_least=1, at_most=1000)
-    solver = for_budget(model, model.evaluations)[0] if solver is None else check_solver("tune_grid", solver)
+    solver = for_budget(model, steps * model.evaluations)[0] if solver is None else check_solver("tune_grid", solver)
     solver.check(model)
     if solver.stochastic or solver.evaluations is None:
         raise UnsupportedCombination(f"tune_grid: solver must be deterministic, with steps of the grid, got {solver}")

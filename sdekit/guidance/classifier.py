@@ -77,6 +77,11 @@ class Classifier(Guidance):
         return Classifier(self.model.rows(index), self.log_prob, self.weight_of(index))
 
     @property
+    def estimates_noise(self) -> bool:
+        """Whether the model does."""
+        return self.model.estimates_noise
+
+    @property
     def condition(self) -> dict[str, Any]:
         """The condition bound to the model, and a weight of one a row."""
         return {**super().condition, **self.model.condition}

@@ -57,6 +57,11 @@ class ClassifierFree(Guidance):
         return ClassifierFree(self.cond.rows(index), self.uncond.rows(index), self.weight_of(index))
 
     @property
+    def estimates_noise(self) -> bool:
+        """Whether ``cond`` does."""
+        return self.cond.estimates_noise
+
+    @property
     def condition(self) -> dict[str, Any]:
         """The conditions bound to both models, those of the second under ``uncond.``, and a weight of one a row."""
         apart = {f"uncond.{name}": value for name, value in self.uncond.condition.items()}

@@ -203,6 +203,12 @@ class ScoreModel(nn.Module, ABC):
         return {}
 
     @property
+    def estimates_noise(self) -> bool:
+        """Whether what its network estimates at t_max is noise: an error of its x0 is sigma / alpha times one of the
+        network's own then, and grows without bound to the noisy end."""
+        return False
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of the first floating-point parameter or buffer; torch's default where there is none."""
         for tensor in (*self.parameters(), *self.buffers()):
@@ -254,6 +260,11 @@ class Given(ScoreModel):
         return Given(self.model.rows(index), chosen)
 
     @property
+    def estimates_noise(self) -> bool:
+        """Whether the model does."""
+        return self.model.estimates_noise
+
+    @property
     def condition(self) -> dict[str, Any]:
         """The bound condition, by name."""
         return {**self.model.condition, **self._condition}
@@ -291,6 +302,16 @@ def check_model(owner: str, model: object) -> None:
     if not isinstance(model, ScoreModel):
         hint = "; wrap a network, as in sdekit.ddpm(network)" if isinstance(model, nn.Module) or callable(model) else ""
         raise InvalidType(f"{owner}: model must be a ScoreModel, got {describe(model)}{hint}")
+
+
+def of_noise(sde: GaussianSDE, target: Callable[[GaussianLevel], tuple[Scalar, Scalar]]) -> bool:
+    """Whether the quantity p x0 + q eps, (p, q) of a level, tells of the noise more than of the data at t_max.
+
+    With D = alpha q - sigma p, its error times -sigma / D is that of x0: the larger part of D is that of q.
+    """
+    level = sde.levels(torch.tensor([sde.t_max], dtype=torch.float64))[0]
+    p, q = target(level)
+    return abs(float(level.sigma * p)) < abs(float(level.alpha * q))
 
 
 def gaussian_level(owner: str, sde: GaussianSDE, t: Time | Level, x: Tensor) -> GaussianLevel:

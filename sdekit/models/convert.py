@@ -93,6 +93,11 @@ class Converted(ScoreModel):
         return Converted(self.model.rows(index), self.sde, self.change)
 
     @property
+    def estimates_noise(self) -> bool:
+        """Whether the model does."""
+        return self.model.estimates_noise
+
+    @property
     def condition(self) -> dict[str, Any]:
         """The model's."""
         return self.model.condition

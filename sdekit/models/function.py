@@ -11,7 +11,16 @@ from ..errors import InvalidArgument, InvalidType, describe
 from ..sdes.base import SDE, Level
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
 from ..types import Scalar, Time
-from .base import GaussianPrediction, Prediction, ScoreModel, ScorePrediction, check_output, gaussian, gaussian_level
+from .base import (
+    GaussianPrediction,
+    Prediction,
+    ScoreModel,
+    ScorePrediction,
+    check_output,
+    gaussian,
+    gaussian_level,
+    of_noise,
+)
 
 Function = Callable[..., Tensor]
 
@@ -57,6 +66,11 @@ class FromFunction(ScoreModel):
         if self.view != "score":
             gaussian(f"FromFunction: {self.view}", sde)
         self.sde = sde
+
+    @property
+    def estimates_noise(self) -> bool:
+        """Whether the function returns eps or the score, or another view that is noise at t_max."""
+        return isinstance(self.sde, GaussianSDE) and of_noise(self.sde, TARGETS[self.view])
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
         """The prediction at x of shape (B, *event)."""

@@ -14,7 +14,7 @@ from ..sdes.base import SDE, Level
 from ..sdes.gaussian import GaussianSDE
 from ..types import Time, cast, scale
 from . import variances
-from .base import GaussianPrediction, ScoreModel, check_output, gaussian, gaussian_level
+from .base import GaussianPrediction, ScoreModel, check_output, gaussian, gaussian_level, of_noise
 from .parametrisations import Parametrisation, check
 from .variances import Variance
 
@@ -53,6 +53,11 @@ class Parametrised(ScoreModel):
         self.variance = None if variance is None else variances.check(variance)
         self.has_variance = variance is not None
         self.network = network
+
+    @property
+    def estimates_noise(self) -> bool:
+        """Whether the parametrisation's (p, q) is noise at t_max."""
+        return of_noise(self.sde, self.parametrisation.target)
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> GaussianPrediction:
         """The prediction at x of shape (B, *event)."""

@@ -52,6 +52,11 @@ class Counted(ScoreModel):
         return Counted(model, self.count, index if self.index is None else self.index[index], self.tally)
 
     @property
+    def estimates_noise(self) -> bool:
+        """Whether the model does."""
+        return self._model[0].estimates_noise
+
+    @property
     def condition(self) -> dict[str, Any]:
         """The model's."""
         return self._model[0].condition
@@ -88,6 +93,11 @@ class Whole(ScoreModel):
         """The model's prediction."""
         prediction: Prediction = self.model(x, t, **condition)
         return prediction
+
+    @property
+    def estimates_noise(self) -> bool:
+        """Whether the model does."""
+        return self.model.estimates_noise
 
     @property
     def condition(self) -> dict[str, Any]:
