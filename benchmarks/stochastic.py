@@ -198,7 +198,8 @@ def measure(target: Target, budgets: tuple[int, ...]) -> Iterator[Row]:
                 "floor": floor,
             }
             if gaussian:
-                moments = exact(target, runs, list(values), n)
+                if not (moments := exact(target, runs, list(values), n)):
+                    continue
                 least = min(moments, key=lambda name: moments[name])
                 value = moments[least]
                 yield row | {

@@ -19,7 +19,7 @@ from .solvers.multistep import Multistep
 from .solvers.probability_flow import ProbabilityFlow
 
 MANY = 15
-"""Evaluations from which a network of noise is worth a third point, and even steps."""
+"""Steps from which a network of noise is worth a third point, and even steps."""
 
 
 def for_budget(
@@ -39,8 +39,9 @@ def for_budget(
     Where the network estimates noise (``model.estimates_noise``: eps or the score), an error of its x0 has a pole in
     the angle, sigma / alpha times its own, that no polynomial follows: there ``Multistep(2, view="x0",
     coordinate="log_snr")`` on a floor of 0.2 + 20 / N^3, and from N = 15 on 3 points on one of 1.6 + 20 / N^3, nearly
-    even in log-SNR. On a process with no alpha and sigma, Euler-Maruyama on the uniform grid. A solver or a grid that
-    is given stays; a solver of several evaluations a step takes fewer steps.
+    even in log-SNR. N counts calls of the model: with guidance each is several evaluations. On a process with no alpha
+    and sigma, Euler-Maruyama on the uniform grid. A solver or a grid that is given stays; a solver of several
+    evaluations a step takes fewer steps.
 
     Raises InvalidArgument where nfe is less than a run of one step costs, and UnsupportedCombination for a solver whose
     steps differ in their evaluations.
@@ -48,11 +49,11 @@ def for_budget(
     check_model("sample", model)
     nfe = errors.whole("sample", "nfe", nfe, at_least=model.evaluations, at_most=errors.MOST)
     calls = nfe // model.evaluations
-    noise, many = model.estimates_noise, calls >= MANY
+    noise = model.estimates_noise
     if solver is None:
         solver = EulerMaruyama()
         if isinstance(model.sde, GaussianSDE):
-            solver = Multistep(3 if many else 2, view="x0", coordinate="log_snr") if noise else Multistep()
+            solver = Multistep(3 if calls >= MANY else 2, view="x0", coordinate="log_snr") if noise else Multistep()
     cost = check_solver("sample", solver).evaluations
     if cost is None:
         raise UnsupportedCombination(
@@ -75,7 +76,7 @@ def for_budget(
         )
     if grid is None and isinstance(model.sde, GaussianSDE):
         end = model.sde.centre[1] / (5 * steps) if denoise else None
-        floor = (1.6 if many else 0.2) if noise else 0.05
+        floor = (1.6 if steps >= MANY else 0.2) if noise else 0.05
         grid = partial(angle, end=end, floor=floor + 20 / steps**3) if end is None or end > 0 else "log_snr"
     return solver, steps, "uniform" if grid is None else grid
 

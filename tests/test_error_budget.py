@@ -261,6 +261,7 @@ def test_a_pass_has_as_many_directions_as_the_processor_has_room_for(trace, rows
     grad = torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: made.append(1) or grad(*a, **k))
     x = torch.linspace(-1.0, 1.0, rows * d, dtype=F64).reshape(rows, d).requires_grad_()
+    trace = trace.of_batch(x)
     probes = trace.vectors(x, sk.Noise(0), 0)
     found = trace.divergence(torch.sin(x), x, probes)
     assert len(made) == passes

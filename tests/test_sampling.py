@@ -9,6 +9,8 @@ from problems import F64, last, mixture
 import sdekit as sk
 from sdekit import ode
 from sdekit.choice import for_budget
+from sdekit.cli.watch import Watched
+from sdekit.models.wrappers import Counted, Whole
 from sdekit.solvers import (
     DDIM,
     Ancestral,
@@ -136,7 +138,9 @@ def test_which_networks_estimate_noise(sde):
     def network(x, label, **condition):
         return x
 
+    table = sk.sdes.DiscreteVPSDE()
     noise = [m.Parametrised(network, sde, row) for row in (m.Epsilon(), m.Score(), m.ScaledScore())]
+    noise.append(m.Parametrised(network, table, m.PosteriorMean()))  # whose parts of x0 and eps cancel
     noise += [m.FromFunction(sde, **{view: network}) for view in ("eps", "score")]
     data = [m.Parametrised(network, sde, row) for row in (m.X0(), m.VPrediction(), m.Karras())]
     data += [m.FromFunction(sde, x0=network), mixture(sde)]
@@ -145,11 +149,35 @@ def test_which_networks_estimate_noise(sde):
             around = [
                 model,
                 model.given(y=1),
-                sk.convert(model, sde=sde),
-                sk.guidance.ClassifierFree(model, data[0], 2.0),
+                sk.convert(model, sde=model.sde),
+                sk.guidance.ClassifierFree(model, model, 2.0),
+                sk.guidance.Classifier(model, lambda x, t: x.sum(1), 1.0),
+                m.AnalyticVariance(model, m.NoiseResidual((-1.0, 1.0), (0.5, 0.5))),
+                Counted(model, 1),
+                Whole(model),
+                Watched(model, print),
             ]
-            around.append(sk.guidance.Classifier(model, lambda x, t: x.sum(1), 1.0))
             assert [other.estimates_noise for other in around] == [expected] * len(around)
+
+
+def test_a_rule_counts_calls_and_its_floor_steps():
+    """A guided model's two evaluations are one call; what is given stays, and the floor is that of the steps."""
+    model = perturbed("eps")
+    few, many = (Multistep(points, view="x0", coordinate="log_snr") for points in (2, 3))
+    guided = sk.guidance.ClassifierFree(model, model, 2.0)
+    for asked, solver, steps, floor in (
+        (for_budget(model, 14), few, 14, 0.2),
+        (for_budget(model, 15), many, 15, 1.6),
+        (for_budget(guided, 28), few, 14, 0.2),
+        (for_budget(guided, 30), many, 15, 1.6),
+        (for_budget(model, 29, Heun()), Heun(), 15, 1.6),
+        (for_budget(model, 27, Heun()), Heun(), 14, 0.2),
+        (for_budget(model, 20, DDIM()), DDIM(), 20, 1.6),
+    ):
+        assert asked[:2] == (solver, steps)
+        assert asked[2].keywords == {"end": 1 / (5 * steps), "floor": floor + 20 / steps**3}
+    assert for_budget(model, 20, denoise=False)[2].keywords["end"] is None
+    assert for_budget(model, 20, grid="karras") == (many, 20, "karras")
 
 
 @pytest.mark.parametrize("n", [8, 10, 20, 50])

@@ -162,7 +162,9 @@ more with probability 1/2 or more, whatever the others are off by: all of them t
 @functools.lru_cache(maxsize=8192)
 def signs(k: int) -> NDArray[np.float64]:
     """1 or -1 for each of these rows in the k-th draw."""
-    return 2.0 * np.random.default_rng(k).integers(0, 2, SIGNS).astype(np.float64) - 1.0
+    drawn = 2.0 * np.random.default_rng(k).integers(0, 2, SIGNS).astype(np.float64) - 1.0
+    drawn.setflags(write=False)
+    return drawn
 
 
 class Signs(Impulses):
@@ -173,7 +175,7 @@ class Signs(Impulses):
         super().__init__(unit, SIGNS)
 
     def _fill(self, z: Tensor) -> None:
-        drawn = (torch.from_numpy(signs(self.count))[:, None] * self.unit).to(z)
+        drawn = (torch.tensor(signs(self.count))[:, None] * self.unit).to(z)
         z[STARTS : STARTS + SIGNS] = drawn
         if len(z) > STARTS + SIGNS:
             z[STARTS + SIGNS :] = -drawn

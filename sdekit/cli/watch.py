@@ -23,6 +23,7 @@ class Watched(ScoreModel):
         self.model = model
         self.sde = model.sde
         self.evaluations = model.evaluations
+        self.estimates_noise = model.estimates_noise
         self.tell = tell
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:

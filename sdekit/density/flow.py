@@ -23,7 +23,7 @@ class Probes:
     """The probes of one solve: fixed, or those of each evaluation in turn, drawn for the whole batch."""
 
     def __init__(self, trace: Trace, x: Tensor, noise: NoiseSource):
-        self.trace = trace
+        self.trace = trace.of_batch(x)
         self.x = x
         self.noise = noise
         self.evaluations = 0

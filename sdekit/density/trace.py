@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -45,6 +45,11 @@ class Trace(ABC):
         """Whether every evaluation has probes of its own."""
         return False
 
+    def of_batch(self, x: Tensor) -> Trace:
+        """The same trace, of no more directions at a time than are found soonest in a batch x: the same in a whole
+        solve, however many rows are under way."""
+        return self
+
 
 @dataclass(frozen=True)
 class Exact(Trace):
@@ -63,14 +68,17 @@ class Exact(Trace):
     def vectors(self, x: Tensor, noise: NoiseSource, evaluation: int) -> None:
         """None."""
 
+    def of_batch(self, x: Tensor) -> Exact:
+        """The same trace, of no more directions at a time than have room."""
+        return replace(self, at_once=_fitting(x, math.prod(x.shape[1:]), self.at_once))
+
     def divergence(self, v: Tensor, x: Tensor, probes: Tensor | None, *, graph: bool = False) -> Tensor:
         """The divergence, (B, 1)."""
         d = v.shape[1]
         total = v.new_zeros(len(v))
-        at_once = _fitting(v, d, self.at_once)
-        for start in range(0, d, at_once):
-            unit = torch.eye(d, dtype=v.dtype, device=v.device)[start : start + at_once]
-            product = _products(self, v, x, unit[:, None].expand(-1, *v.shape), graph, last=start + at_once >= d)
+        for start in range(0, d, self.at_once):
+            unit = torch.eye(d, dtype=v.dtype, device=v.device)[start : start + self.at_once]
+            product = _products(self, v, x, unit[:, None].expand(-1, *v.shape), graph, last=start + self.at_once >= d)
             for i, row in enumerate(product, start):
                 total = total + row[:, i]
         return total[:, None]
@@ -116,23 +124,26 @@ class Hutchinson(Trace):
         assert probes is not None
         return probes.square().sum(2)
 
+    def of_batch(self, x: Tensor) -> Hutchinson:
+        """The same trace, of no more probes at a time than have room."""
+        return replace(self, at_once=_fitting(x, self.n, self.at_once))
+
     def divergence(self, v: Tensor, x: Tensor, probes: Tensor | None, *, graph: bool = False) -> Tensor:
         """v^T J v of each probe, (B, n)."""
         assert probes is not None
         found = []
-        at_once = _fitting(v, self.n, self.at_once)
-        for start in range(0, self.n, at_once):
-            some = probes[:, start : start + at_once].transpose(0, 1)
-            product = _products(self, v, x, some, graph, last=start + at_once >= self.n)
+        for start in range(0, self.n, self.at_once):
+            some = probes[:, start : start + self.at_once].transpose(0, 1)
+            product = _products(self, v, x, some, graph, last=start + self.at_once >= self.n)
             found.append((product * some).sum(2))
         return (torch.cat(found) if len(found) > 1 else found[0]).transpose(0, 1)
 
 
-def _fitting(v: Tensor, directions: int, at_once: int) -> int:
-    """How many of the directions of v are done at once."""
-    if v.device.type != "cpu":
-        return at_once
-    room = ROOM // max(1, v.numel())
+def _fitting(x: Tensor, directions: int, at_once: int) -> int:
+    """How many of the directions of a batch are done at once."""
+    if x.device.type != "cpu":
+        return at_once if directions > FEW else 1
+    room = ROOM // max(1, x.numel())
     return min(at_once, room) if min(room, directions) >= FEW else 1
 
 

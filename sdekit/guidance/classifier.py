@@ -45,6 +45,7 @@ class Classifier(Guidance):
         self.evaluations = model.evaluations
         self.divisible = model.divisible
         self.has_variance = model.has_variance
+        self.estimates_noise = model.estimates_noise
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
         """The guided prediction at x of shape (B, *event); the condition goes to ``log_prob``."""
@@ -75,11 +76,6 @@ class Classifier(Guidance):
     def rows(self, index: Tensor) -> Classifier:
         """The model of some rows: conditions and weights follow."""
         return Classifier(self.model.rows(index), self.log_prob, self.weight_of(index))
-
-    @property
-    def estimates_noise(self) -> bool:
-        """Whether the model does."""
-        return self.model.estimates_noise
 
     @property
     def condition(self) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class ClassifierFree(Guidance):
         self.evaluations = cond.evaluations + uncond.evaluations
         self.divisible = cond.divisible and uncond.divisible
         self.has_variance = cond.has_variance
+        self.estimates_noise = cond.estimates_noise
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
         """The guided prediction at x of shape (B, *event); the condition goes to ``cond``."""
@@ -55,11 +56,6 @@ class ClassifierFree(Guidance):
     def rows(self, index: Tensor) -> ClassifierFree:
         """The model of some rows: conditions and weights follow."""
         return ClassifierFree(self.cond.rows(index), self.uncond.rows(index), self.weight_of(index))
-
-    @property
-    def estimates_noise(self) -> bool:
-        """Whether ``cond`` does."""
-        return self.cond.estimates_noise
 
     @property
     def condition(self) -> dict[str, Any]:

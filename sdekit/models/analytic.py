@@ -118,6 +118,7 @@ class AnalyticVariance(ScoreModel):
         self.sde = model.sde
         self.evaluations = model.evaluations
         self.divisible = model.divisible
+        self.estimates_noise = model.estimates_noise
         self.residual = residual
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> GaussianPrediction:

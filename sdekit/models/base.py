@@ -180,6 +180,9 @@ class ScoreModel(nn.Module, ABC):
     """Whether it may be asked for some rows of its batch alone, by ``rows``."""
     has_variance: bool = False
     """Whether its predictions have a learned variance of the reverse step."""
+    estimates_noise: bool = False
+    """Whether what its network estimates at t_max is noise: an error of its x0 is sigma / alpha times one of the
+    network's own then, and grows without bound to the noisy end."""
 
     @abstractmethod
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
@@ -201,12 +204,6 @@ class ScoreModel(nn.Module, ABC):
     def condition(self) -> dict[str, Any]:
         """The condition bound by ``given``, by name; empty where there is none."""
         return {}
-
-    @property
-    def estimates_noise(self) -> bool:
-        """Whether what its network estimates at t_max is noise: an error of its x0 is sigma / alpha times one of the
-        network's own then, and grows without bound to the noisy end."""
-        return False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -237,6 +234,7 @@ class Given(ScoreModel):
         self.evaluations = model.evaluations
         self.divisible = model.divisible
         self.has_variance = model.has_variance
+        self.estimates_noise = model.estimates_noise
         self._condition = condition
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
@@ -258,11 +256,6 @@ class Given(ScoreModel):
             for name, value in self._condition.items()
         }
         return Given(self.model.rows(index), chosen)
-
-    @property
-    def estimates_noise(self) -> bool:
-        """Whether the model does."""
-        return self.model.estimates_noise
 
     @property
     def condition(self) -> dict[str, Any]:
@@ -307,11 +300,14 @@ def check_model(owner: str, model: object) -> None:
 def of_noise(sde: GaussianSDE, target: Callable[[GaussianLevel], tuple[Scalar, Scalar]]) -> bool:
     """Whether the quantity p x0 + q eps, (p, q) of a level, tells of the noise more than of the data at t_max.
 
-    With D = alpha q - sigma p, its error times -sigma / D is that of x0: the larger part of D is that of q.
+    With D = alpha q - sigma p, its error times -sigma / D is that of x0: it is noise where the larger part of D is that
+    of q, and where the two cancel.
     """
     level = sde.levels(torch.tensor([sde.t_max], dtype=torch.float64))[0]
-    p, q = target(level)
-    return abs(float(level.sigma * p)) < abs(float(level.alpha * q))
+    p, q = (torch.as_tensor(v, dtype=torch.float64) for v in target(level))
+    of_x0, of_eps = level.sigma * p, level.alpha * q
+    size = of_x0.abs()
+    return bool(((size < of_eps.abs()) | ((of_eps - of_x0).abs() < 0.5 * size)).any())
 
 
 def gaussian_level(owner: str, sde: GaussianSDE, t: Time | Level, x: Tensor) -> GaussianLevel:

@@ -72,6 +72,7 @@ class Converted(ScoreModel):
         self.evaluations = model.evaluations
         self.divisible = model.divisible
         self.has_variance = model.has_variance
+        self.estimates_noise = model.estimates_noise
         self.change = Change(self.sde, gaussian("Converted", model.sde)) if change is None else change
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> GaussianPrediction:
@@ -91,11 +92,6 @@ class Converted(ScoreModel):
     def rows(self, index: Tensor) -> ScoreModel:
         """The model of some rows of the batch, (n,) indices."""
         return Converted(self.model.rows(index), self.sde, self.change)
-
-    @property
-    def estimates_noise(self) -> bool:
-        """Whether the model does."""
-        return self.model.estimates_noise
 
     @property
     def condition(self) -> dict[str, Any]:

@@ -66,11 +66,7 @@ class FromFunction(ScoreModel):
         if self.view != "score":
             gaussian(f"FromFunction: {self.view}", sde)
         self.sde = sde
-
-    @property
-    def estimates_noise(self) -> bool:
-        """Whether the function returns eps or the score, or another view that is noise at t_max."""
-        return isinstance(self.sde, GaussianSDE) and of_noise(self.sde, TARGETS[self.view])
+        self.estimates_noise = isinstance(sde, GaussianSDE) and of_noise(sde, TARGETS[self.view])
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
         """The prediction at x of shape (B, *event)."""

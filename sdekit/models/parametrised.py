@@ -52,12 +52,8 @@ class Parametrised(ScoreModel):
         self.parametrisation = check(parametrisation)
         self.variance = None if variance is None else variances.check(variance)
         self.has_variance = variance is not None
+        self.estimates_noise = of_noise(self.sde, self.parametrisation.target)
         self.network = network
-
-    @property
-    def estimates_noise(self) -> bool:
-        """Whether the parametrisation's (p, q) is noise at t_max."""
-        return of_noise(self.sde, self.parametrisation.target)
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> GaussianPrediction:
         """The prediction at x of shape (B, *event)."""

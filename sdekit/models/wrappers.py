@@ -23,6 +23,7 @@ class Counted(ScoreModel):
         self.evaluations = model.evaluations
         self.divisible = model.divisible
         self.has_variance = model.has_variance
+        self.estimates_noise = model.estimates_noise
         self.count = rows
         self.index = index
         self.tally = Tally() if tally is None else tally
@@ -50,11 +51,6 @@ class Counted(ScoreModel):
 
     def _for(self, model: ScoreModel, index: Tensor) -> Counted:
         return Counted(model, self.count, index if self.index is None else self.index[index], self.tally)
-
-    @property
-    def estimates_noise(self) -> bool:
-        """Whether the model does."""
-        return self._model[0].estimates_noise
 
     @property
     def condition(self) -> dict[str, Any]:
@@ -88,16 +84,12 @@ class Whole(ScoreModel):
         self.sde = model.sde
         self.evaluations = model.evaluations
         self.has_variance = model.has_variance
+        self.estimates_noise = model.estimates_noise
 
     def forward(self, x: Tensor, t: Time | Level, **condition: Any) -> Prediction:
         """The model's prediction."""
         prediction: Prediction = self.model(x, t, **condition)
         return prediction
-
-    @property
-    def estimates_noise(self) -> bool:
-        """Whether the model does."""
-        return self.model.estimates_noise
 
     @property
     def condition(self) -> dict[str, Any]:
