@@ -65,16 +65,16 @@ class Impulses(NoiseSource):
         return self(torch.empty(tuple(shape), dtype=dtype))
 
     def uniform(self, n: int, *, stream: Any, device: Any = None) -> torch.Tensor:
-        """Raises NotImplementedError, as the rest does: a run is affine in normal numbers alone."""
-        raise NotImplementedError
+        """Raises TypeError: a run is affine in normal numbers alone."""
+        raise TypeError("Impulses: a sampler must draw normal numbers alone, got one that asks for uniform ones")
 
     def rademacher(self, like: torch.Tensor, *, stream: Any) -> torch.Tensor:
-        """Raises NotImplementedError."""
-        raise NotImplementedError
+        """Raises TypeError, as for uniform numbers."""
+        raise TypeError("Impulses: a sampler must draw normal numbers alone, got one that asks for signs")
 
     def path(self) -> NoiseSource:
-        """Raises NotImplementedError."""
-        raise NotImplementedError
+        """Raises TypeError: the increments of a path of ours are no independent draws."""
+        raise TypeError("Impulses: a sampler must ask for the draws of its steps, got one that asks for a path")
 
 
 @contextlib.contextmanager

@@ -223,6 +223,27 @@ def test_one_coefficient_of_a_thousand_steps_that_is_off_is_seen_in_sums_with_si
         assert sound.passed
 
 
+@pytest.mark.parametrize("dtype", [F64, torch.float32], ids=str)
+def test_sums_with_signs_are_those_of_the_responses_to_each_draw(dtype):
+    """To rounding; and the mean of their squares is the variance that the draws add, but for its scatter: 16 axes of 32
+    sums, whose relative deviation is a quarter."""
+    sde, subject = sk.VPSDE(), read(Ancestral())
+    times = sk.grids.log_snr(sde, 20)
+    found = exact.sums(subject, sde, times, dtype=dtype)
+    each = exact.responses(subject, sde, times, dtype=dtype)
+    signed = torch.stack([torch.tensor(problems.signs(k)) for k in range(20)], 1)
+    bound = 1e-13 if dtype == F64 else 1e-5
+    torch.testing.assert_close(found.noise, signed @ each.noise, rtol=0, atol=bound)
+    torch.testing.assert_close(found.start, each.start, rtol=0, atol=bound)
+    begin = sde.levels(times[:1])[0]
+    (mean, variance), (wanted, _) = found.moments(begin), each.moments(begin)
+    torch.testing.assert_close(mean, wanted, rtol=0, atol=bound)
+    ratio = (variance - found.start**2 * problems.law(begin)[1]) / (each.noise**2).sum(0)
+    assert 0.5 < float(ratio.mean()) < 2
+    assert found.signed
+    assert not each.signed
+
+
 # Plain functions, one's own classes, and what is refused
 
 
