@@ -93,32 +93,30 @@ class FlowWithDensity:
 
     def derivative(self, x: Tensor, t: Time, probes: Tensor | None, *, graph: bool) -> Tensor:
         """The derivative with those probes; with a graph, gradients flow through it."""
-        with torch.inference_mode(False), torch.enable_grad():
-            place = x[:, : self.dimension].reshape(len(x), *self.event)
-            part = self.flow.split(place if graph else place.detach(), t, graph=graph)
+        with torch.inference_mode(False), torch.set_grad_enabled(graph):
+            part = self.flow.split(x[:, : self.dimension].reshape(len(x), *self.event), t, graph=graph)
             trace = self.probes.trace
             if not self.probes.followed:
                 self._check_followed(part, t)
-            own = trace.divergence(part.value.reshape(len(x), self.dimension), part.x, probes, graph=graph)
+            own = trace.divergence(part.value, part.x, probes, graph=graph)
             keep, gain = (k.reshape(-1, 1) if isinstance(k, Tensor) else k for k in (part.keep, part.gain))
             kept = keep * trace.of_identity(part.x, probes)
             divergence = scale(gain, own) + (cast(kept, own.dtype) if isinstance(kept, Tensor) else kept)
-        result = torch.cat([part.slope.reshape(len(x), self.dimension), divergence], 1)
-        return result if graph else result.detach()
+            return torch.cat([part.slope.reshape(len(x), self.dimension), divergence], 1)
 
     def _check_followed(self, part: Slope, t: Time) -> None:
         """Raises UnsupportedCombination where a network that depends on x hides that from autograd; once a solve."""
         self.probes.followed = True
         value, x = part.value, part.x
         if value.requires_grad:
-            (found,) = torch.autograd.grad(value.sum(), x, retain_graph=True, allow_unused=True)
+            (found,) = torch.autograd.grad(value, x, torch.ones_like(value), retain_graph=True, allow_unused=True)
             if found is not None:
                 return
         level = self.frame.level(t, x)
         with torch.no_grad():
             there = self.flow.model(x + 1e-3 * (1 + x.abs()), level)
         other = there.value if isinstance(there, GaussianPrediction) else self.frame.slope(there)
-        if not torch.allclose(other.to(value.dtype), value, rtol=0, atol=0, equal_nan=True):
+        if not torch.allclose(other.to(value.dtype).reshape(value.shape), value, rtol=0, atol=0, equal_nan=True):
             raise UnsupportedCombination(
                 "the trace needs a network that autograd can follow, got one that depends on x and gives no gradient: "
                 "it may run under torch.no_grad, or detach its result"

@@ -75,13 +75,15 @@ class Exact(Trace):
     def divergence(self, v: Tensor, x: Tensor, probes: Tensor | None, *, graph: bool = False) -> Tensor:
         """The divergence, (B, 1)."""
         d = v.shape[1]
-        total = v.new_zeros(len(v))
+        row = v.new_zeros(2 * d - 1)
+        row[d - 1] = 1
+        units = row.unfold(0, d, 1)  # unit vectors from the last to the first, all in the memory of one row
+        found: list[Tensor] = []
         for start in range(0, d, self.at_once):
-            unit = torch.eye(d, dtype=v.dtype, device=v.device)[start : start + self.at_once]
-            product = _products(self, v, x, unit[:, None].expand(-1, *v.shape), graph, last=start + self.at_once >= d)
-            for i, row in enumerate(product, start):
-                total = total + row[:, i]
-        return total[:, None]
+            some = units[start : start + self.at_once, None].expand(-1, *v.shape)
+            product = _products(self, v, x, some, graph, last=start + self.at_once >= d)
+            found += [products[:, d - 1 - i] for i, products in enumerate(product, start)]
+        return torch.stack(found, 1).sum(1, keepdim=True)
 
 
 @dataclass(frozen=True)

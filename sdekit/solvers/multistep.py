@@ -257,13 +257,6 @@ def turn(p: GaussianPrediction, by: Scalar = 1.0) -> Tensor:
     return shifted(p.mix(-by * sin(u), by * std * cos(u)), by * sin(u), mean)
 
 
-def turned(p: GaussianPrediction) -> tuple[Scalar, Scalar]:
-    """(c, d) of dw/du = c x + d value + a constant."""
-    _, std = p.level.sde.centre
-    u = position("angle", p.level, std)
-    return p.coefficients(-sin(u), std * cos(u))
-
-
 WIDEST = 3.0
 """The widest interval in log(alpha / sigma), times 1 + tau^2, that one rule is asked for."""
 

@@ -16,9 +16,9 @@ from ..ode.adaptive import Dopri5
 from ..ode.base import ODEMethod
 from ..sdes.base import SDE, Level
 from ..sdes.gaussian import GaussianLevel, GaussianSDE
-from ..types import NoiseSource, Scalar, Time, cos, scale
+from ..types import NoiseSource, Scalar, Time, cos, lincomb, scale, sin
 from .base import Solver, State, check_one_time
-from .multistep import check_angle, position, shifted, turn, turned
+from .multistep import check_angle, position, shifted, turn
 
 
 class Slope(NamedTuple):
@@ -28,7 +28,7 @@ class Slope(NamedTuple):
     x: Tensor
     """What the model was asked at."""
     value: Tensor
-    """What its network answered, or the slope itself."""
+    """What its network answered, or the slope itself, flat: (B, D)."""
     keep: Scalar
     gain: Scalar
 
@@ -68,9 +68,10 @@ class InTime:
         """dx/dt."""
         return p.velocity
 
-    def jacobian(self, p: GaussianPrediction) -> tuple[Scalar, Scalar]:
-        """(keep, gain) of the slope."""
-        return p.velocity_coefficients
+    def split(self, p: GaussianPrediction) -> tuple[Tensor, Scalar, Scalar]:
+        """The slope, and (keep, gain) of its Jacobian."""
+        c, d = p.velocity_coefficients
+        return lincomb(c, p.x, d, p.value), c, d
 
     def score(self, x: Tensor, slope: Tensor, t: Tensor) -> Tensor:
         """The score, from dx/dt at the (B,) times: 2 (f - dx/dt) / g^2."""
@@ -135,12 +136,13 @@ class InAngle:
             )
         return turn(p)
 
-    def jacobian(self, p: GaussianPrediction) -> tuple[Scalar, Scalar]:
-        """(keep, gain) of the slope."""
-        level = p.level
-        wide = level.alpha / cos(position("angle", level, self.std))
-        c, d = turned(p)
-        return wide * c, wide * d
+    def split(self, p: GaussianPrediction) -> tuple[Tensor, Scalar, Scalar]:
+        """The slope, and (keep, gain) of its Jacobian."""
+        u = position("angle", p.level, self.std)
+        bend, shrink = sin(u), cos(u)
+        c, d = p.coefficients(-bend, self.std * shrink)
+        wide = p.level.alpha / shrink
+        return shifted(lincomb(c, p.x, d, p.value), bend, self.mean), wide * c, wide * d
 
     def score(self, w: Tensor, slope: Tensor, u: Tensor) -> Tensor:
         """The gradient by w of the log-density of w: -eps / (std sin u), with std eps = sin(u) w + cos(u) dw/du."""
@@ -188,20 +190,23 @@ class Flow:
     def split(self, w: Tensor, t: Time, *, graph: bool) -> Slope:
         """The derivative, and what its Jacobian is made of: the network alone is left to differentiate.
 
-        With a graph, gradients flow through it back to w; without, the value's graph alone is kept, as far as x.
+        With a graph, gradients flow through it back to w; without, the value's graph alone is kept, as far as x. To be
+        called outside inference mode, with gradients enabled where there is to be a graph.
         """
-        with torch.inference_mode(False), torch.set_grad_enabled(graph):
-            t = t.clone() if isinstance(t, Tensor) and t.is_inference() else t
-            level = self.frame.level(t, w)
-            x = self.frame.leave(w, level)
-            if not x.requires_grad:  # autograd refuses what was made in inference mode
-                x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-            with torch.enable_grad():
-                p = self.model(x, level)
-                if not isinstance(p, GaussianPrediction):
-                    slope = self.frame.slope(p)  # in time alone: x is w
-                    return Slope(slope, x, slope, 0.0, 1.0)
-            return Slope(self.frame.slope(p), x, p.value, *self.frame.jacobian(p))
+        t = t.clone() if isinstance(t, Tensor) and t.is_inference() else t
+        level = self.frame.level(t, w)
+        x = self.frame.leave(w, level)
+        if not graph or not x.requires_grad:  # autograd refuses what was made in inference mode
+            x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+        flat = len(w), math.prod(w.shape[1:])
+        with torch.enable_grad():
+            p = self.model(x, level)
+            if not isinstance(p, GaussianPrediction):
+                slope = self.frame.slope(p)  # in time alone: x is w
+                return Slope(slope, x, slope.reshape(flat), 0.0, 1.0)
+            value = p.value.reshape(flat)
+        slope, keep, gain = self.frame.split(p)
+        return Slope(slope, x, value, keep, gain)
 
     def expect(self, times: Sequence[float]) -> None:
         """Computes the levels at the times at once."""
