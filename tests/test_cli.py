@@ -759,6 +759,25 @@ def test_a_travelling_bar_rises_to_its_end(bars):
     assert len(bars) == 2
 
 
+def test_a_travelling_bar_shares_its_way_among_runs(bars, monkeypatch, tmp_path, capsys):
+    """Of ``sdekit likelihood``: chunks of rows, and draws of dequantisation, one after another."""
+    monkeypatch.chdir(tmp_path)
+    data = sk.Noise(0).normal((130, 2), stream="data").double()
+    np.save("x.npy", data.numpy())
+    np.save("levels.npy", (4 * data).round().numpy() / 4)
+    assert main(["likelihood", "ring", "x.npy", "--tol", "0.1", "--out", "plain"]) == 0
+    levels = ["--bin-width", "0.25", "--origin", "-8", "--draws", "2", "--batch", "100"]
+    assert main(["likelihood", "ring", "levels.npy", "--tol", "0.1", "--out", "discrete", *levels]) == 0
+    capsys.readouterr()
+    assert len(bars) == 1 + 2  # 130 rows at once, and 100 and 30
+    for bar, runs in zip(bars, (3, 4, 4), strict=True):
+        assert bar.seen == sorted(bar.seen)
+        assert 0 <= bar.seen[0] < 15 / runs
+        assert bar.seen[-1] == pytest.approx(100, abs=1)
+        ends = [round(100 * (i + 1) / runs, 1) for i in range(runs)]
+        assert all(any(abs(seen - end) < 0.2 for seen in bar.seen) for end in ends)
+
+
 # What both demos do
 
 

@@ -134,6 +134,7 @@ def _of_rows(model: Any, data: Tensor, args: argparse.Namespace) -> dict[str, Te
     """What is known of each row, under a bar."""
     import torch
 
+    from ..chunks import CHUNK
     from ..likelihood import discrete_log_likelihood, log_likelihood
     from .watch import travelling
 
@@ -141,7 +142,9 @@ def _of_rows(model: Any, data: Tensor, args: argparse.Namespace) -> dict[str, Te
     how: dict[str, Any] = {"tol": args.tol, "trace": args.trace, "seed": args.seed, "per_sample": True}
     for start, x in _batches(data, args.batch):
         ids = range(start, start + len(x))
-        with travelling(model, f"rows {start} to {start + len(x)}", len(x), model.sde.t_min, model.sde.t_max) as shown:
+        runs = (1 if args.bin_width is None else args.draws) * (ids[-1] // CHUNK - ids[0] // CHUNK + 1)
+        name, ends = f"rows {start} to {start + len(x)}", (model.sde.t_min, model.sde.t_max)
+        with travelling(model, name, CHUNK, *ends, runs) as shown:
             if args.bin_width is None:
                 r = log_likelihood(shown, x, ids=ids, **how)
                 part = {"log_prob": r.log_prob, "trace_se": r.trace_se, "nfe": r.nfe}

@@ -46,19 +46,28 @@ def counting(model: ScoreModel, name: str, calls: int) -> Iterator[ScoreModel]:
 
 
 @contextmanager
-def travelling(model: ScoreModel, name: str, rows: int, start: float, end: float) -> Iterator[ScoreModel]:
+def travelling(
+    model: ScoreModel, name: str, rows: int, start: float, end: float, runs: int = 1
+) -> Iterator[ScoreModel]:
     """The model under a bar of the share of the way that all rows have gone from one time to another, in log(t).
 
-    For methods that choose the steps of every row, and drop a row where it has arrived.
+    For methods that choose the steps of every row, and drop a row where it has arrived; and for several such runs, of
+    as many rows each, one after another: a call at the start after one beyond half way is the next one's first.
     """
     low = 1e-6 * max(start, end)  # a process may begin at 0
     first, last = (math.log(max(t, low)) for t in (start, end))
     form = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
+    done, within = 0, 0.0
     with tqdm(total=100.0, desc=f"  {name}", leave=False, bar_format=form) as bar:
 
         def tell(left: int, time: float) -> None:
+            nonlocal done, within
             ahead = (last - math.log(max(time, low))) / (last - first)
-            share = 1.0 - left / rows * min(max(ahead, 0.0), 1.0)
+            gone = 1.0 - left / rows * min(max(ahead, 0.0), 1.0)
+            if gone < 0.1 and within > 0.5:
+                done, within = done + 1, 0.0
+            within = max(within, gone)
+            share = min(1.0, (done + within) / runs)
             bar.set_postfix_str(f"t {time:.3f}", refresh=False)
             bar.update(max(0.0, round(100 * share, 1) - bar.n))
 
