@@ -341,6 +341,23 @@ def test_fields_that_are_not_finite_are_named():
         ode.Dopri5(rtol=1e-10, atol=1e-10, max_steps=3).advance(logistic, X, 0.0, 1.0)
 
 
+def test_an_assertion_of_the_field_is_no_failure_of_the_method():
+    """torchdiffeq asserts where its step underflows; a network that asserts is heard itself."""
+
+    def pole(x, t):
+        return x * x * x
+
+    with pytest.raises(sk.errors.IntegrationError, match="TorchDiffEq: dopri5 gave up between 0 and 2: underflow"):
+        ode.TorchDiffEq("dopri5").advance(pole, X + 1.0, 0.0, 2.0)
+
+    def strict(x, t):
+        assert float(t) < 0.5, "the network knows times below a half"
+        return x
+
+    with pytest.raises(AssertionError, match="knows times below a half"):
+        ode.TorchDiffEq("dopri5").advance(strict, X, 0.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

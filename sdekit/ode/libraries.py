@@ -74,6 +74,8 @@ class TorchDiffEq(ODEMethod):
                 options=options or None,
             )  # fmt: skip
         except AssertionError as error:
+            if error is counted.failure:
+                raise
             raise IntegrationError(f"TorchDiffEq: {self.name} gave up between {t:g} and {s:g}: {error}") from error
         return _finite("TorchDiffEq", path[1]), Stats(counted.count)
 
@@ -141,10 +143,17 @@ class _Counted:
         self.owner = owner
         self.field = field
         self.count = 0
+        self.failure: AssertionError | None = None
+        """The field's own, where it has failed: a method that gives up asserts, too."""
 
     def __call__(self, x: Tensor, t: Time) -> Tensor:
         self.count += 1
-        return check_slope(self.owner, self.field(x, t), x)
+        try:
+            slope = self.field(x, t)
+        except AssertionError as error:
+            self.failure = error
+            raise
+        return check_slope(self.owner, slope, x)
 
 
 def _finite(owner: str, x: Tensor) -> Tensor:
