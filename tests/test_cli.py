@@ -770,11 +770,11 @@ def test_a_travelling_bar_shares_its_way_among_runs(bars, monkeypatch, tmp_path,
     assert main(["likelihood", "ring", "levels.npy", "--tol", "0.1", "--out", "discrete", *levels]) == 0
     capsys.readouterr()
     assert len(bars) == 1 + 2  # 130 rows at once, and 100 and 30
-    for bar, runs in zip(bars, (3, 4, 4), strict=True):
+    for bar, parts in zip(bars, (3, 4, 4), strict=True):
         assert bar.seen == sorted(bar.seen)
-        assert 0 <= bar.seen[0] < 15 / runs
+        assert 0 <= bar.seen[0] < 15 / parts
         assert bar.seen[-1] == pytest.approx(100, abs=1)
-        ends = [round(100 * (i + 1) / runs, 1) for i in range(runs)]
+        ends = [round(100 * (i + 1) / parts, 1) for i in range(parts)]
         assert all(any(abs(seen - end) < 0.2 for seen in bar.seen) for end in ends)
 
 

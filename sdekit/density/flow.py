@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..errors import UnsupportedCombination
 from ..models.base import GaussianPrediction
+from ..ode.base import ODEMethod, Stats
+from ..sdes.base import Level
 from ..solvers.probability_flow import Flow, InAngle, InTime, Slope
 from ..types import NoiseSource, Time, cast, scale
 from .adjoint import evaluate
@@ -152,3 +154,15 @@ class FlowWithDensity:
         """The flow of the whole batch, asked for some rows."""
         flow = self.flow.on_behalf(index)
         return FlowWithDensity(flow, self.event, self.probes, index=self.index, gradient=self.gradient)
+
+
+def carried(field: FlowWithDensity, method: ODEMethod, x: Tensor, t: Level, s: Level) -> tuple[Tensor, Tensor, Stats]:
+    """x at s, from x at t; what the log-density of each row has changed by, one estimate a probe, (B, n); the stats.
+
+    log p_s(x_s) = log p_t(x_t) - int_t^s div v dt.    (Chen et al. 2018, eq. 8, arXiv:1806.07366.)
+    """
+    frame, d = field.frame, field.dimension
+    start = torch.cat([frame.enter(x, t).reshape(len(x), d), x.new_zeros(len(x), field.probes.count)], 1)
+    end, stats = method.advance(field, start, frame.position(t), frame.position(s))
+    volume = d * (frame.log_slope(s) - frame.log_slope(t))
+    return frame.leave(end[:, :d].reshape(x.shape), s), volume - end[:, d:], stats

@@ -18,7 +18,7 @@ from ..sdes.gaussian import GaussianSDE
 from ..solvers.base import Solver, State, check_one_time
 from ..solvers.probability_flow import Flow, ProbabilityFlow, frame_of
 from ..types import NoiseSource
-from .flow import FlowWithDensity, Probes
+from .flow import FlowWithDensity, Probes, carried
 from .trace import trace_of
 
 
@@ -27,6 +27,7 @@ class Memory(NamedTuple):
 
     x: Tensor
     change: Tensor
+    """(B, n), one estimate a probe."""
     error: Tensor | None
 
 
@@ -68,27 +69,26 @@ class FlowDensity(Solver):
         check_one_time(self, t, s)
         event, n = state.x.shape[1:], math.prod(state.x.shape[1:])
         x, change, error = state.memory or Memory(state.x.double(), state.x.new_zeros((), dtype=torch.float64), None)
-        frame = frame_of("sample", model.sde, self.flow.coordinate)
         trace = trace_of("sample", None, n)
         probes = Probes(trace, x, Named(noise, float(t.t)) if trace.fresh else noise)
-        start = torch.cat([frame.enter(x, t).reshape(len(x), n), x.new_zeros(len(x), probes.count)], 1)
-        field = FlowWithDensity(Flow(model, frame=frame), event, probes)
-        end, stats = self.flow.method.advance(field, start, frame.position(t), frame.position(s))
-        volume = n * (frame.log_slope(s) - frame.log_slope(t))
-        x = frame.leave(end[:, :n].reshape(x.shape), s)
+        field = FlowWithDensity(Flow(model, frame=frame_of("sample", model.sde, self.flow.coordinate)), event, probes)
+        x, by, stats = carried(field, self.flow.method, x, t, s)
         if stats.error is not None:
             error = stats.error if error is None else error + stats.error
-        return State(x.to(state.x.dtype), s, Memory(x, change + volume - end[:, n:].mean(1), error))
+        return State(x.to(state.x.dtype), s, Memory(x, change + by, error))
 
     def error(self, state: State[Any]) -> Tensor | None:
         """What the errors of a row's steps add up to, in nats, (B,); None for a method without an estimate."""
         memory: Memory | None = state.memory
         return None if memory is None else memory.error
 
-    def log_change(self, state: State[Any]) -> Tensor | None:
-        """What the log-density of a row has changed by since the run began, (B,)."""
+    def log_change(self, state: State[Any]) -> tuple[Tensor, Tensor] | None:
+        """What the log-density of a row has changed by since the run began, (B,), and the error of its trace, (B,)."""
         memory: Memory | None = state.memory
-        return None if memory is None else memory.change
+        if memory is None:
+            return None
+        trace = trace_of("sample", None, math.prod(memory.x.shape[1:]))
+        return memory.change.mean(1), trace.standard_error(memory.change)
 
 
 def for_density(model: ScoreModel, solver: Solver | None) -> FlowDensity:

@@ -36,6 +36,10 @@ class Trace(ABC):
         ``graph``: whether gradients are to flow through it.
         """
 
+    @abstractmethod
+    def standard_error(self, estimates: Tensor) -> Tensor:
+        """Of the mean of a row's estimates, (B,) from (B, n)."""
+
     def of_identity(self, x: Tensor, probes: Tensor | None) -> Scalar:
         """The same estimates of the identity, whose trace is D: (B, n), or D where it is that for all."""
         return float(math.prod(x.shape[1:]))
@@ -84,6 +88,10 @@ class Exact(Trace):
             product = _products(self, v, x, some, graph, last=start + self.at_once >= d)
             found += [products[:, d - 1 - i] for i, products in enumerate(product, start)]
         return torch.stack(found, 1).sum(1, keepdim=True)
+
+    def standard_error(self, estimates: Tensor) -> Tensor:
+        """0."""
+        return estimates.new_zeros(len(estimates))
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,11 @@ class Hutchinson(Trace):
             product = _products(self, v, x, some, graph, last=start + self.at_once >= self.n)
             found.append((product * some).sum(2))
         return (torch.cat(found) if len(found) > 1 else found[0]).transpose(0, 1)
+
+    def standard_error(self, estimates: Tensor) -> Tensor:
+        """The deviation of a row's estimates over sqrt(n); infinite of one."""
+        n = estimates.shape[1]
+        return estimates.std(1) / math.sqrt(n) if n > 1 else estimates.new_full((len(estimates),), math.inf)
 
 
 def _fitting(x: Tensor, directions: int, at_once: int) -> int:

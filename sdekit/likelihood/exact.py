@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ..chunks import by_row, keyed_source
-from ..density.flow import GRADIENTS, FlowWithDensity, Probes
+from ..density.flow import GRADIENTS, FlowWithDensity, Probes, carried
 from ..density.trace import Hutchinson, Trace, trace_of
 from ..errors import InvalidArgument, UnsupportedCombination, batch, finite_rows, flag, floating, one_of
 from ..models.base import ScoreModel, check_condition, check_model, evaluating
 from ..noise import check_noise
 from ..noise.named import Named
+from ..ode.adaptive import Adaptive
 from ..ode.base import ODEMethod
 from ..ode.libraries import SciPy
 from ..sdes.prior import Prior
@@ -26,6 +27,9 @@ from .levels import levels_of
 from .method import chosen
 from .prior import Density, check_prior, density_of
 from .result import Likelihood
+
+REACH = 8
+"""Units of rounding of the integration's dtype that a tolerance must have."""
 
 FLAT = 8
 """Coordinates of an event from which on rows on common levels are data with levels, and no lattice of points."""
@@ -81,7 +85,7 @@ def log_likelihood(
 
     ``per_sample=True`` gives the network chunks of fixed shape, where row ``ids`` (0, 1, ... unless given, or a keyed
     ``noise``'s own) has its place: all that is returned of a row is the same bits alone, and in any split, with any
-    method of sdekit's own. ``dtype``: of the integration; a network runs in its own.
+    method of sdekit's own. ``dtype``: of the integration, float32 for a tol from 1e-6 on; a network runs in its own.
 
     Raises named errors at the door; NonFiniteError and IntegrationError, whose ``rows`` are those at fault, where the
     flow cannot be integrated.
@@ -112,6 +116,11 @@ def log_likelihood(
                 f"{owner}: gradient must be None with {method!r}, which has none, got {gradient!r}"
             )
     dtype = floating(owner, "dtype", dtype)
+    if isinstance(method, Adaptive) and max(method.rtol, method.atol) < REACH * torch.finfo(dtype).eps:
+        raise InvalidArgument(
+            f"{owner}: tol must be at least {REACH * torch.finfo(dtype).eps:.0e} nats in {dtype}, got {method!r}: "
+            "dtype=torch.float64 reaches further"
+        )
     noise = keyed_source(owner, noise, seed, ids, per_sample)
     check_noise(owner, noise, len(x))
     check_condition(owner, model, len(x))
@@ -149,35 +158,27 @@ def _density(
     noise: NoiseSource,
 ) -> tuple[Tensor | None, ...]:
     """log_prob, trace_se, nfe, and the parts of the budget, of each row."""
-    event, n = x.shape[1:], math.prod(x.shape[1:])
-    sde = model.sde
-    low, high = sde.levels(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
-    start = frame.enter(x, low).reshape(len(x), n)
-    volume = n * (frame.log_slope(low) - frame.log_slope(high))
+    event = x.shape[1:]
+    low, high = model.sde.levels(torch.tensor([model.sde.t_min, model.sde.t_max], dtype=torch.float64))
 
     def field_of(noise: NoiseSource) -> FlowWithDensity:
         return FlowWithDensity(Flow(model, frame=frame), event, Probes(trace, x, noise), gradient=gradient)
 
-    def run(method: ODEMethod) -> tuple[Tensor, Tensor, Any, FlowWithDensity]:
+    def run(method: ODEMethod) -> tuple[Tensor, Tensor, Any]:
         """x_T, the log-densities, one a probe, and what the method knows."""
-        field = field_of(noise)
-        state = torch.cat([start, start.new_zeros(len(x), field.probes.count)], 1)
-        end, stats = method.advance(field, state, frame.position(low), frame.position(high))
-        x_T = frame.leave(end[:, :n].reshape(x.shape), high)
-        return x_T, density(x_T).to(x.dtype)[:, None] + end[:, n:] + volume, stats, field
+        x_T, change, stats = carried(field_of(noise), method, x, low, high)
+        return x_T, density(x_T).to(x.dtype)[:, None] - change, stats
 
-    x_T, values, stats, field = run(method)
-    log_prob, k = values.mean(1), values.shape[1]
-    se = x.new_zeros(len(x))
-    if field.probes.first is not None:
-        se = values.detach().std(1) / math.sqrt(k) if k > 1 else torch.full_like(se, math.inf)
+    x_T, values, stats = run(method)
+    log_prob = values.mean(1)
+    se = trace.standard_error(values.detach())
     nfe = torch.as_tensor(stats.nfe, device=x.device)
     parts: list[Tensor | None] = [None] * 3
     if budget:
         with torch.no_grad():
             solver, coarser = stats.error, method.coarser()
             if solver is None and coarser is not None:
-                other_x, other, more, _ = run(coarser)
+                other_x, other, more = run(coarser)
                 # its two terms apart, which cancel
                 far = density(other_x).to(x.dtype)
                 other = other.mean(1) - far

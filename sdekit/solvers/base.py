@@ -52,8 +52,9 @@ class Solver(ABC):
         """The solver's own estimate of the error of each row of a state, (B,); None where it has none."""
         return None
 
-    def log_change(self, state: State[Any]) -> Tensor | None:
-        """What the log-density of each row has changed by since the run began, (B,); None where it is not kept."""
+    def log_change(self, state: State[Any]) -> tuple[Tensor, Tensor] | None:
+        """What the log-density of each row has changed by since the run began, (B,), and the standard error of that,
+        (B,); None where they are not kept."""
         return None
 
     def check(self, model: ScoreModel) -> None:  # noqa: B027 - a hook
