@@ -198,7 +198,7 @@ def test_declared_evaluations_are_the_calls_made(method):
 class Row:
     """The documented algorithm for one row, in NumPy: where it asks, where it ends, and the sum of its estimates."""
 
-    def __init__(self, field, x, t, s, *, rtol, atol):
+    def __init__(self, field, x, t, s, *, rtol, atol, weigh=None):
         self.field, self.rtol, self.atol, self.asked = field, rtol, atol, []
         a = [np.array(row) for row in ode.Dopri5.tableau.a]
         c, e = np.array(ode.Dopri5.tableau.c), np.array(ode.Dopri5.tableau.e)
@@ -206,19 +206,31 @@ class Row:
         slope = self.at(x, t)
         step, sign = self.first(slope, t, abs(s - t), math.copysign(1.0, s - t)), math.copysign(1.0, s - t)
         while t != s:
-            h = sign * min(step, abs(s - t))
+            left = abs(s - t)
+            step = left if 1.1 * step >= left else left / 2 if 2 * step > left else step
+            h = sign * step
             k = [slope]
             for node, row in zip(c[1:], a[1:], strict=True):
                 k.append(self.at(self.x + h * (row @ np.array(k)), t + node * h))
             ahead, local = self.x + h * (a[-1] @ np.array(k[:-1])), np.abs(h * (e @ np.array(k)))
-            ratio = np.max(local / self.tolerance(self.x, ahead))
+            if weigh is None:
+                ratio = np.max(local / self.tolerance(self.x, ahead))
+            else:
+                local, ratio = (
+                    weigh(h * (e @ np.array(k))),
+                    weigh(h * (e @ np.array(k))) / (atol + rtol * weigh(self.x)),
+                )
+            control = 0.9 if weigh is None else 0.8
             if not np.isfinite(k[-1]).all() or not ratio <= 1.0:
                 self.rejected += 1
-                step = abs(h) * max(0.2, 0.9 * ratio**-0.2 if np.isfinite(ratio) else 0.0)
+                step = abs(h) * max(0.2, control * ratio**-0.2 if np.isfinite(ratio) else 0.0)
                 continue
             self.error, slope, self.x = self.error + local, k[-1], ahead
-            t = s if step >= abs(s - t) else t + h
-            step = abs(h) * (min(10.0, 0.9 * ratio**-0.14 * before**0.08) if ratio else 10.0)
+            t = s if step >= left else t + h
+            factor = (
+                0.9 * ratio**-0.14 * before**0.08 if weigh is None and ratio else 0.8 * ratio**-0.2 if ratio else 10
+            )
+            step = abs(h) * min(10.0, max(0.2, factor))
             before = max(ratio, 1e-4)
 
     def at(self, x, t):
@@ -275,6 +287,34 @@ def test_steps_are_chosen_as_documented(case, rtol):
     np.testing.assert_allclose(x[0], expected.x, rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(stats.error[0], expected.error, rtol=1e-4, atol=1e-15)
     assert case != "a shock" or expected.rejected, "nothing was rejected"
+
+
+class Weighed:
+    """A field that counts errors as three times the largest, and remembers when it was asked."""
+
+    def __init__(self, field):
+        self.field, self.asked = field, []
+
+    def __call__(self, x, t):
+        self.asked.append(float(t[0]))
+        return torch.from_numpy(np.asarray(self.field(x[0].numpy(), float(t[0]))))[None]
+
+    def weigh(self, error, x, slope, t):
+        return 3.0 * error.abs().amax(1)
+
+
+@pytest.mark.parametrize("rtol", [0.0, 1e-3])
+@pytest.mark.parametrize("case", CONTROL)
+def test_steps_of_a_field_that_weighs_its_errors_are_chosen_as_documented(case, rtol):
+    """Against the same algorithm in NumPy: what a step counts for, and steps of 0.8 r^(-1/5)."""
+    field, start, t, s = CONTROL[case]
+    watched = Weighed(field)
+    expected = Row(field, np.array(start), t, s, rtol=rtol, atol=1e-7, weigh=lambda v: 3.0 * np.max(np.abs(v)))
+    x, stats = ode.Dopri5(rtol=rtol, atol=1e-7).advance(watched, torch.tensor([start], dtype=F64), t, s)
+    assert int(stats.nfe[0]) == len(watched.asked) == len(expected.asked)
+    np.testing.assert_allclose(watched.asked, expected.asked, rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(x[0], expected.x, rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(stats.error[0], np.max(expected.error), rtol=1e-4, atol=1e-15)
 
 
 def test_a_step_that_meets_nan_is_a_fifth_as_long():

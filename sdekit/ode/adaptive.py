@@ -19,10 +19,14 @@ class Adaptive(ODEMethod, ABC):
     """An embedded Runge-Kutta pair; each row of the batch has its own time, step and error control.
 
     A row's step is accepted where every coordinate's error estimate is within atol + rtol max(|x|, |x'|); of a field
-    that weighs its errors, where what they count for is within atol + rtol times what x counts for. The next step is
-    h min(10, max(0.2, 0.9 r^-0.14 r_before^0.08)), with r the largest ratio of estimate and tolerance:
-    Gustafsson's PI control (Hairer & Wanner 1996, section IV.2, eq. 2.43c). What a row returns does not depend on
-    its batch mates. The host waits for the device once a step.
+    that weighs its errors, where what they count for is within atol + rtol times what x counts for. With k the order
+    and r the largest ratio of estimate and tolerance, the next step is, between a fifth and ten times this one,
+
+        0.9 h r^(-0.7/k) r_before^(0.4/k)      (Gustafsson's PI control; Hairer & Wanner 1996, eq. IV.2.43c)
+        0.8 h r^(-1/k)                         (of a field that weighs its errors: all steps may count for as much)
+
+    and 0.9 h r^(-1/k) after a refused one of the former; the last two share what is left. What a row returns does not
+    depend on its batch mates. The host waits for the device once a step.
 
     Raises InvalidArgument for tolerances that the dtype of x is too coarse for, NonFiniteError where the field is not
     finite at the start, or in a trial step that gradients are to pass, and IntegrationError where a row's step
@@ -81,6 +85,13 @@ class _Run(Rows):
     def _times(self, h: Tensor, slope: Tensor) -> Tensor:
         return (self.sign * h).to(slope.dtype)[:, None] * slope
 
+    def ahead(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The trial, after which no smaller one is left: up to 1.1 h to the end are one step, and up to 2 h are two."""
+        left = (self.end - self.t).abs()
+        half = torch.where(2.0 * self.h > left, 0.5 * left, self.h)
+        self.h = torch.where(1.1 * self.h >= left, left, half)
+        return super().ahead()
+
     def step(self) -> bool:
         """One trial step of every row under way; False where none is left."""
         if not len(self.index):
@@ -99,14 +110,18 @@ class _Run(Rows):
         if x.requires_grad:
             self._check_differentiable(stages)
         taken = ratio <= 1.0
-        k = self.method.order
-        grown = 0.9 * self.power(ratio, -0.7 / k) * self.power(self.ratio, 0.4 / k)
-        shrunk = 0.9 * self.power(ratio, -1 / k)
-        factor = torch.where(taken, grown, shrunk).clamp(0.2, 10.0)
+        self.h = h * self._factor(ratio, taken).clamp(0.2, 10.0)
         self.ratio = torch.where(taken, ratio.clamp(min=1e-4), self.ratio)
-        self.h = h * factor
         self.settle(taken, last, end, x, stages[-1], self.total + local.abs())
         return bool(len(self.index))
+
+    def _factor(self, ratio: Tensor, taken: Tensor) -> Tensor:
+        """What the next step is of this one, by its ratio of estimate and tolerance."""
+        k = self.method.order
+        if self.weighing:
+            return 0.8 * self.power(ratio, -1 / k)
+        grown = 0.9 * self.power(ratio, -0.7 / k) * self.power(self.ratio, 0.4 / k)
+        return torch.where(taken, grown, 0.9 * self.power(ratio, -1 / k))
 
     def _check_differentiable(self, stages: list[Tensor]) -> None:
         """Raises NonFiniteError for a stage that is not: refused as the step is, its gradient would be 0 times NaN."""
