@@ -62,7 +62,7 @@ def log_likelihood(
     rows of eight coordinates and more that lie on a tenth as many evenly spaced values as they have numbers. They must
     be dequantised first, as :func:`discrete_log_likelihood` does.
     ``tol``: what the errors of a step may change log p by, in nats, of which the whole then is within about a third: a
-    number; or ``"fast"``, ``"default"`` or ``"tight"``, 5e-4, 1e-5 and 1e-8 for events of up to 32 coordinates and in
+    number; or ``"fast"``, ``"default"`` or ``"tight"``, 3e-4, 1e-5 and 1e-8 for events of up to 32 coordinates and in
     proportion to them above. A trained network is rougher than an exact model: 0.03 is enough where a data set's mean
     has a standard error of a tenth. The method is ``Dopri8``, and ``Dopri5`` with fresh probes. ``method``: any of
     ``sdekit.ode`` instead; adaptive ones of sdekit's own take ``atol`` as nats, and ``rtol`` of what x itself counts

@@ -7,7 +7,7 @@ from ..ode.adaptive import Dopri5
 from ..ode.base import ODEMethod
 from ..ode.dopri8 import Dopri8
 
-TOLERANCES = {"fast": 5e-4, "default": 1e-5, "tight": 1e-8}
+TOLERANCES = {"fast": 3e-4, "default": 1e-5, "tight": 1e-8}
 """Tolerances by name."""
 
 SMALL = 32

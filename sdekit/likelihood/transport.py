@@ -31,7 +31,7 @@ def encode(
 ) -> Tensor:
     """The latent of each row: the probability flow from x at t_min to t_max, (B, *event) in the dtype of x.
 
-    ``tol``: of each coordinate, in the units of the data; by name 5e-4, 1e-5 and 1e-8. ``method``, ``coordinate``,
+    ``tol``: of each coordinate, in the units of the data; by name 3e-4, 1e-5 and 1e-8. ``method``, ``coordinate``,
     ``per_sample`` and ``ids`` as in :func:`log_likelihood`. (Song et al. 2021, section 4.3, arXiv:2011.13456.)
     """
     method = chosen("encode", method, tol)
