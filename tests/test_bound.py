@@ -442,6 +442,8 @@ def test_what_it_refuses():
     model, x = mixture(sk.VPSDE()), torch.zeros(3, 2)
     with pytest.raises(InvalidArgument, match="variational_bound: draws must be even, got draws=3"):
         sk.variational_bound(model, x, draws=3)
+    with pytest.raises(InvalidArgument, match="variational_bound: draws must be at least 2, got draws=1"):
+        sk.variational_bound(model, x, draws=1)
     with pytest.raises(InvalidArgument, match="times must be one of importance, stratified"):
         sk.variational_bound(model, x, times="uniform")
     with pytest.raises(InvalidArgument, match=r"x must hold levels 0\.5 apart from -1 to 1"):

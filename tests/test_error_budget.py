@@ -11,6 +11,7 @@ import sdekit as sk
 from sdekit import ode
 from sdekit.density.flow import FlowWithDensity, Probes
 from sdekit.likelihood import budget
+from sdekit.noise.named import Named
 from sdekit.solvers.probability_flow import Flow, InAngle, InTime
 
 PROCESSES = [sk.VPSDE(), sk.SubVPSDE(), sk.VESDE(), sk.EDMSDE(), sk.FlowSDE(), sk.DiscreteVPSDE()]
@@ -78,6 +79,47 @@ def test_a_second_tolerance_bounds_the_error_of_methods_without_an_estimate(meth
     half = sk.log_likelihood(model, x, method=method.coarser(), budget=False)
     assert torch.equal(r.nfe, alone.nfe + half.nfe + budget.PRIOR_NFE + budget.TRUNCATION_NFE)
     assert alone.error is alone.solver is alone.prior is alone.truncation is None
+
+
+def test_the_second_run_s_part_is_three_times_what_both_terms_differ_by():
+    """The prior's term at x_T and the divergence's are taken apart, for they cancel; of the two runs by themselves."""
+    model = mixture(sk.VPSDE())
+    x = model.sample(6, sk.Noise(0), t=model.sde.t_min)
+    seen = []
+    for steps in (16, 8):
+        whole = sk.log_likelihood(model, x, method=ode.RK4(steps), budget=False).log_prob
+        at_x_T = model.sde.prior.log_prob(sk.encode(model, x, method=ode.RK4(steps)))
+        seen.append((at_x_T, whole - at_x_T))
+    (here, way), (far, other) = seen
+    r = sk.log_likelihood(model, x, method=ode.RK4(16))
+    torch.testing.assert_close(r.solver, 3 * ((here - far).abs() + (way - other).abs()), rtol=1e-8, atol=1e-10)
+
+
+def test_the_evaluations_of_the_budget_are_counted():
+    """As the network's calls: 18 for the prior's part and 3 for the truncation's, of every row."""
+    calls = []
+    sde = sk.VPSDE()
+    model = sk.models.FromFunction(sde, eps=lambda x, t: calls.append(len(x)) or 0.5 * x)
+    for method in (ode.RK4(1), ode.RK4(4)):
+        calls.clear()
+        r = sk.log_likelihood(model, torch.ones(3, 2, dtype=F64), method=method)
+        assert calls == [3] * int(r.nfe[0])
+        assert len(calls) == 18 + 3 + {1: 4, 4: 16 + 8}[method.steps]
+
+
+def test_the_prior_s_part_on_gaussian_data_is_its_formula():
+    """Of a log p_T that is quadratic the line integrals are exact: what is left is the mean of p_T / q over eight draws
+    of the process's prior q, and Student's 99.5 % quantile of its standard error, as torch has them."""
+    sde = sk.VPSDE(beta_max=6.0)
+    model = sk.models.GaussianMixture(sde, [1.0], torch.tensor([[0.5, -1.0]], dtype=F64), 0.3)
+    x, noise = model.sample(5, sk.Noise(1), t=sde.t_max), sk.KeyedNoise(4)
+    q = sde.prior
+    draws = [q.sample((5, 2), Named(noise, k), dtype=F64, device=x.device) for k in range(8)]
+    ratio = torch.stack([(model.log_prob(z, sde.t_max) - q.log_prob(z)).exp() for z in draws])
+    mean, error = ratio.mean(0), ratio.std(0) / math.sqrt(8)
+    want = (model.log_prob(x, sde.t_max) - mean.log() - q.log_prob(x)).abs() + 3.5 * error / mean
+    found = budget.prior_mismatch(model, x, q.log_prob, noise)
+    torch.testing.assert_close(found, want, rtol=1e-9, atol=1e-12)
 
 
 def test_one_step_has_no_error_estimate():

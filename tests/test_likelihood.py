@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -296,10 +297,36 @@ def test_bits_per_dim_counts_the_bits_of_uniform_data():
         r.bits_per_dim(bin_width=0.0)
 
 
+def test_the_level_of_an_interval_lies_between_0_and_1():
+    r = sk.Likelihood(torch.zeros(1), torch.ones(1), torch.ones(1), 2, 3)
+    for level in (0.0, 1.0, -0.5, 1.5):
+        with pytest.raises(sk.errors.InvalidArgument, match=r"Likelihood\.interval: level must be"):
+            r.interval(level)
+
+
+def test_what_follows_a_model_and_its_data_is_named():
+    """Settings by place would change their meaning when one is added."""
+    model, x = mixture(sk.VPSDE()), torch.zeros(1, 2)
+    for call in (sk.encode, sk.decode, sk.log_likelihood):
+        with pytest.raises(TypeError, match="positional"):
+            call(model, x, ode.RK4())
+        call(model=model, **{"z" if call is sk.decode else "x": x}, method=ode.RK4())
+
+
+@pytest.mark.parametrize("trace", [sk.Exact(), sk.Hutchinson()])
+def test_a_trace_is_a_value(trace):
+    """Equal ones are equal and of one hash, and none changes."""
+    assert hash(trace) == hash(type(trace)())
+    with pytest.raises(FrozenInstanceError):
+        trace.at_once = 3
+
+
 def test_an_empty_batch_gives_empty_results():
     """(0, 2) -> (0,)."""
     r = sk.log_likelihood(mixture(sk.VPSDE()), torch.empty(0, 2))
     assert r.log_prob.shape == r.nfe.shape == r.trace_se.shape == (0,)
+    assert r.solver.shape == r.prior.shape == r.truncation.shape == r.error.shape == (0,)
+    assert sk.log_likelihood(mixture(sk.VPSDE()), torch.empty(0, 2), budget=False).error is None
     assert sk.encode(mixture(sk.VPSDE()), torch.empty(0, 2)).shape == (0, 2)
 
 
@@ -547,6 +574,15 @@ def test_interpolation_follows_the_arc_between_latents():
     torch.testing.assert_close(film[1, 1], 0.75 * a[1] + 0.25 * b[1], rtol=0, atol=1e-6)
     with pytest.raises(sk.errors.InvalidArgument, match="b must be of the shape of a"):
         sk.interpolate(model, a, b[:1], 5)
+    assert sk.interpolate(model, a, b, 2).shape == (2, 2, 2)
+    with pytest.raises(sk.errors.InvalidArgument, match="interpolate: steps must be at least 2, got steps=1"):
+        sk.interpolate(model, a, b, 1)
+    # latents that are parallel, or opposite, have no arc, whatever rounding makes of their cosine
+    many = sk.Noise(0).normal((200, 3), stream="data", dtype=F64)
+    plain = sk.models.GaussianMixture(sde, [1.0], torch.zeros(1, 3, dtype=F64), 0.3)
+    for factor in (1.0, 2.0, -1.0):
+        straight = sk.interpolate(plain, many, factor * many, 3, method=ode.RK4(2))
+        torch.testing.assert_close(straight[1], 0.5 * (1 + factor) * many, rtol=0, atol=0.05)
 
 
 def levels_of_a_gaussian():
@@ -586,6 +622,7 @@ def test_the_logit_s_slope_is_counted():
     x = torch.tensor([[0, 1], [2, 2], [3, 0]], dtype=F64)
     how = {"bin_width": 1.0, "origin": 0.0, "transform": logit, "method": ode.RK4(2)}
     r = sk.discrete_log_likelihood(model, x, draws=400, seed=3, **how)
+    assert r.nfe.tolist() == [400 * 8] * 3
     cdf = torch.distributions.Normal(0.0, 0.8).cdf
     exact = (cdf(logit(x + 0.5)) - cdf(logit(x - 0.5))).log().sum(1)
     ratios = torch.exp(r.each - exact)

@@ -333,6 +333,9 @@ def test_one_evaluation_a_level_gives_both_and_a_row_is_its_own():
     for name in ("rate", "distortion", "total"):
         assert torch.equal(getattr(alone, name), getattr(crowd, name)[..., 3:4])
         torch.testing.assert_close(getattr(crowd, name), getattr(r, name))
+    twice = Asked(oracle)
+    twice.evaluations = 2
+    assert sk.progressive_coding(twice, x0).nfe.tolist() == [2 * len(twice.times)] * 5
     nothing = sk.models.FromFunction(sde, x0=lambda x, t: 0.0 * x)
     size = (x0.square().sum(1) / 2).sqrt()
     torch.testing.assert_close(sk.progressive_coding(nothing, x0).distortion, size.expand(20, 5))
@@ -340,6 +343,9 @@ def test_one_evaluation_a_level_gives_both_and_a_row_is_its_own():
     sent = sk.progressive_coding(exact(sde), levels, decoder_bin=0.5, seed=1)
     mass = VariationalBound(decoder_bin=0.5).terms(exact(sde), levels, sk.KeyedNoise(1)).decoder
     torch.testing.assert_close(sent.total - sent.rate[-1], mass)
+    for beyond in (levels - 0.5, levels + 0.5):
+        with pytest.raises(InvalidArgument, match=r"levels 0\.5 apart from -1 to 1"):
+            sk.progressive_coding(exact(sde), beyond, decoder_bin=0.5)
 
 
 def test_the_hybrid_objective_is_improved_ddpms():
