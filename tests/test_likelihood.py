@@ -13,7 +13,9 @@ from subjects import sdes
 import sdekit as sk
 from sdekit import ode
 from sdekit.density.flow import FlowWithDensity, Probes
+from sdekit.density.solver import FlowDensity
 from sdekit.likelihood.method import chosen
+from sdekit.solvers.base import State
 from sdekit.solvers.probability_flow import FRAMES, Flow
 
 TIGHT = ode.Dopri5(rtol=1e-9, atol=1e-9)
@@ -554,6 +556,14 @@ def test_the_log_densities_of_large_samples_know_the_error_of_their_trace():
         assert float(r.trace_se.min()) > 0
         assert float(z.abs().max()) < 20
         assert 0.4 < float(z.abs().median()) < 1.4  # 0.76 of Student's law
+    flow = sk.solvers.ProbabilityFlow(ode.RK4(4), "angle")
+    start = model.sde.prior.sample((3, 130), sk.Noise(0), dtype=F64)
+    high, low = model.sde.levels(torch.tensor([model.sde.t_max, model.sde.t_min], dtype=F64))
+    change = FlowDensity(flow).step(model, State(start, high), low, sk.Noise(2)).memory.change
+    r = sk.sample(model, x_T=start, solver=flow, steps=1, noise=sk.Noise(2), with_log_prob=True)
+    assert change.shape == (3, 4)
+    torch.testing.assert_close(r.trace_se, change.std(1) / 2)
+    torch.testing.assert_close(r.log_prob, model.sde.prior.log_prob(start) + change.mean(1))
     small = sk.sample(mixture(sk.VPSDE()), (3, 2), with_log_prob=True)
     assert torch.equal(small.trace_se, torch.zeros(3, dtype=F64))
     assert sk.sample(mixture(sk.VPSDE()), (3, 2), full=True).trace_se is None
