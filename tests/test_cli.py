@@ -175,7 +175,7 @@ def test_bad_input_is_one_line_and_code_2_and_writes_nothing(tmp_path, capsys, m
 
 
 def test_missing_scikit_learn_is_one_line_and_code_2_and_writes_nothing(tmp_path, capsys, monkeypatch):
-    for name in [name for name in sys.modules if name == "sklearn" or name.startswith("sklearn.")]:
+    for name in ["sklearn", *(name for name in sys.modules if name.startswith("sklearn."))]:
         monkeypatch.setitem(sys.modules, name, None)
     assert main(["demo", "--quick"]) == 2
     out, err = capsys.readouterr()
@@ -731,6 +731,20 @@ def test_a_watched_model_gives_the_same_bits_and_tells_every_call(solver, per_sa
     assert all(model.sde.t_min <= time <= model.sde.t_max for _, time in calls)
 
 
+def test_a_watched_model_is_asked_as_the_model_itself():
+    """All rows or none where it cannot be divided, and with what it knows."""
+    sizes = []
+    model = mixture(sk.VPSDE())
+    model.divisible, model.has_variance = False, True
+    watched = watch.Watched(model, lambda rows, time: sizes.append(rows)).given()
+    assert watched.model.divisible is watched.divisible is False
+    assert watched.has_variance is True
+    x = torch.tensor([[0.0, 0.0], [50.0, 3.0], [1.0, 1.0]])
+    sk.log_likelihood(watched, x, tol=1e-3, budget=False)
+    assert set(sizes) == {3}
+    assert watch.Watched(model.given(y=torch.zeros(3)), print).condition.keys() == {"y"}
+
+
 def test_a_counting_bar_moves_once_a_call_and_never_past_its_end(bars):
     model = mixture(sk.VPSDE())
     with watch.counting(model, "Heun", 8) as shown:
@@ -769,8 +783,11 @@ def test_a_travelling_bar_shares_its_way_among_runs(bars, monkeypatch, tmp_path,
     levels = ["--bin-width", "0.25", "--origin", "-8", "--draws", "2", "--batch", "100"]
     assert main(["likelihood", "ring", "levels.npy", "--tol", "0.1", "--out", "discrete", *levels]) == 0
     capsys.readouterr()
-    assert len(bars) == 1 + 2  # 130 rows at once, and 100 and 30
-    for bar, parts in zip(bars, (3, 4, 4), strict=True):
+    model = mixture(sk.VESDE())
+    with watch.travelling(model, "likelihood", 64, model.sde.t_min, model.sde.t_max, 3) as shown:
+        sk.log_likelihood(shown, model.sample(130, sk.Noise(0)), tol=0.1, per_sample=True)
+    assert len(bars) == 1 + 2 + 1  # 130 rows at once, and 100 and 30
+    for bar, parts in zip(bars, (3, 4, 4, 3), strict=True):
         assert bar.seen == sorted(bar.seen)
         assert 0 <= bar.seen[0] < 15 / parts
         assert bar.seen[-1] == pytest.approx(100, abs=1)

@@ -23,6 +23,8 @@ class Watched(ScoreModel):
         self.model = model
         self.sde = model.sde
         self.evaluations = model.evaluations
+        self.divisible = model.divisible
+        self.has_variance = model.has_variance
         self.estimates_noise = model.estimates_noise
         self.tell = tell
 
@@ -36,6 +38,15 @@ class Watched(ScoreModel):
     def rows(self, index: Tensor) -> Watched:
         """The model of some rows."""
         return Watched(self.model.rows(index), self.tell)
+
+    def on_behalf(self, index: Tensor) -> Watched:
+        """The same model, asked for some rows."""
+        return Watched(self.model.on_behalf(index), self.tell)
+
+    @property
+    def condition(self) -> dict[str, Any]:
+        """The model's."""
+        return self.model.condition
 
 
 @contextmanager
@@ -52,7 +63,7 @@ def travelling(
     """The model under a bar of the share of the way that all rows have gone from one time to another, in log(t).
 
     For methods that choose the steps of every row, and drop a row where it has arrived; and for several such runs, of
-    as many rows each, one after another: a call at the start after one beyond half way is the next one's first.
+    as many rows each, one after another: a call at the start after one at the end is the next one's first.
     """
     low = 1e-6 * max(start, end)  # a process may begin at 0
     first, last = (math.log(max(t, low)) for t in (start, end))
@@ -64,7 +75,7 @@ def travelling(
             nonlocal done, within
             ahead = (last - math.log(max(time, low))) / (last - first)
             gone = 1.0 - left / rows * min(max(ahead, 0.0), 1.0)
-            if gone < 0.1 and within > 0.5:
+            if gone < 0.1 and within > 0.99:
                 done, within = done + 1, 0.0
             within = max(within, gone)
             share = min(1.0, (done + within) / runs)

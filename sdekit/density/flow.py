@@ -100,7 +100,8 @@ class FlowWithDensity:
             trace = self.probes.trace
             if not self.probes.followed:
                 self._check_followed(part, t)
-            own = trace.divergence(part.value, part.x, probes, graph=graph)
+            with torch.enable_grad():  # a trace of one's own may go through more before it differentiates
+                own = trace.divergence(part.value, part.x, probes, graph=graph)
             keep, gain = (k.reshape(-1, 1) if isinstance(k, Tensor) else k for k in (part.keep, part.gain))
             kept = keep * trace.of_identity(part.x, probes)
             divergence = scale(gain, own) + (cast(kept, own.dtype) if isinstance(kept, Tensor) else kept)

@@ -36,9 +36,10 @@ class Trace(ABC):
         ``graph``: whether gradients are to flow through it.
         """
 
-    @abstractmethod
     def standard_error(self, estimates: Tensor) -> Tensor:
-        """Of the mean of a row's estimates, (B,) from (B, n)."""
+        """Of the mean of a row's estimates, (B,) from (B, n): their deviation over sqrt(n); infinite of one."""
+        n = estimates.shape[1]
+        return estimates.std(1) / math.sqrt(n) if n > 1 else estimates.new_full((len(estimates),), math.inf)
 
     def of_identity(self, x: Tensor, probes: Tensor | None) -> Scalar:
         """The same estimates of the identity, whose trace is D: (B, n), or D where it is that for all."""
@@ -79,15 +80,15 @@ class Exact(Trace):
     def divergence(self, v: Tensor, x: Tensor, probes: Tensor | None, *, graph: bool = False) -> Tensor:
         """The divergence, (B, 1)."""
         d = v.shape[1]
-        row = v.new_zeros(2 * d - 1)
-        row[d - 1] = 1
+        row = v.new_zeros(max(1, 2 * d - 1))
+        row[len(row) // 2] = 1
         units = row.unfold(0, d, 1)  # unit vectors from the last to the first, all in the memory of one row
-        found: list[Tensor] = []
+        total = v.new_zeros(len(v))
         for start in range(0, d, self.at_once):
             some = units[start : start + self.at_once, None].expand(-1, *v.shape)
-            product = _products(self, v, x, some, graph, last=start + self.at_once >= d)
-            found += [products[:, d - 1 - i] for i, products in enumerate(product, start)]
-        return torch.stack(found, 1).sum(1, keepdim=True)
+            for i, product in enumerate(_products(self, v, x, some, graph, last=start + self.at_once >= d), start):
+                total = total + product[:, d - 1 - i]
+        return total[:, None]
 
     def standard_error(self, estimates: Tensor) -> Tensor:
         """0."""
@@ -147,11 +148,6 @@ class Hutchinson(Trace):
             product = _products(self, v, x, some, graph, last=start + self.at_once >= self.n)
             found.append((product * some).sum(2))
         return (torch.cat(found) if len(found) > 1 else found[0]).transpose(0, 1)
-
-    def standard_error(self, estimates: Tensor) -> Tensor:
-        """The deviation of a row's estimates over sqrt(n); infinite of one."""
-        n = estimates.shape[1]
-        return estimates.std(1) / math.sqrt(n) if n > 1 else estimates.new_full((len(estimates),), math.inf)
 
 
 def _fitting(x: Tensor, directions: int, at_once: int) -> int:

@@ -29,7 +29,7 @@ from .prior import Density, check_prior, density_of
 from .result import Likelihood
 
 REACH = 8
-"""Units of rounding of the integration's dtype that a tolerance must have."""
+"""Units of rounding of the integration's dtype, a coordinate, that a tolerance must have."""
 
 FLAT = 8
 """Coordinates of an event from which on rows on common levels are data with levels, and no lattice of points."""
@@ -64,8 +64,9 @@ def log_likelihood(
     ``tol``: what the errors of a step may change log p by, in nats, of which the whole then is within about a third: a
     number; or ``"fast"``, ``"default"`` or ``"tight"``, 3e-4, 1e-5 and 1e-8 for events of up to 32 coordinates and in
     proportion to them above. A trained network is rougher than an exact model: 0.03 is enough where a data set's mean
-    has a standard error of a tenth. The method is ``Dopri8``, and ``Dopri5`` with fresh probes. ``method``: any of
-    ``sdekit.ode`` instead; adaptive ones of sdekit's own take ``atol`` as nats, and ``rtol`` of what x itself counts
+    has a standard error of a tenth. From 0.01 on a row in some hundreds may be off by more than it. The method is
+    ``Dopri8``, and ``Dopri5`` with fresh probes. ``method``: any of ``sdekit.ode`` instead; adaptive ones of sdekit's
+    own take ``atol`` as nats, and ``rtol`` of what x itself counts
     for. ``coordinate``: "t" or "angle", as of :class:`ProbabilityFlow`; None is the angle, where the flow is smooth, on
     processes that have one.
 
@@ -85,7 +86,7 @@ def log_likelihood(
 
     ``per_sample=True`` gives the network chunks of fixed shape, where row ``ids`` (0, 1, ... unless given, or a keyed
     ``noise``'s own) has its place: all that is returned of a row is the same bits alone, and in any split, with any
-    method of sdekit's own. ``dtype``: of the integration, float32 for a tol from 1e-6 on; a network runs in its own.
+    method of sdekit's own. ``dtype``: of the integration, float32 where tol is 1e-6 a coordinate; networks have theirs.
 
     Raises named errors at the door; NonFiniteError and IntegrationError, whose ``rows`` are those at fault, where the
     flow cannot be integrated.
@@ -115,11 +116,16 @@ def log_likelihood(
             raise UnsupportedCombination(
                 f"{owner}: gradient must be None with {method!r}, which has none, got {gradient!r}"
             )
+        if torch.is_inference_mode_enabled():
+            raise UnsupportedCombination(
+                f"{owner}: gradient must be None in torch.inference_mode(), which keeps no graph, got {gradient!r}"
+            )
     dtype = floating(owner, "dtype", dtype)
-    if isinstance(method, Adaptive) and max(method.rtol, method.atol) < REACH * torch.finfo(dtype).eps:
+    least = REACH * max(1, n) * torch.finfo(dtype).eps
+    if isinstance(method, Adaptive) and max(method.rtol, method.atol) < least:
+        more = ": dtype=torch.float64 reaches further" if dtype != torch.float64 else ""
         raise InvalidArgument(
-            f"{owner}: tol must be at least {REACH * torch.finfo(dtype).eps:.0e} nats in {dtype}, got {method!r}: "
-            "dtype=torch.float64 reaches further"
+            f"{owner}: tol must be at least {least:.0e} nats in {dtype}, for {n} coordinates, got {method!r}{more}"
         )
     noise = keyed_source(owner, noise, seed, ids, per_sample)
     check_noise(owner, noise, len(x))

@@ -34,7 +34,8 @@ class Counted(ScoreModel):
             self.tally.whole += self.evaluations
         else:
             if self.tally.rows is None:
-                self.tally.rows = torch.zeros(self.count, dtype=torch.int64, device=x.device)
+                with torch.inference_mode(False):  # it is added to in either mode
+                    self.tally.rows = torch.zeros(self.count, dtype=torch.int64, device=x.device)
             self.tally.rows[self.index] += self.evaluations
         prediction: Prediction = self._model[0](x, t, **condition)
         return prediction
