@@ -64,7 +64,7 @@ def log_likelihood(
     ``tol``: what the errors of a step may change log p by, in nats, of which the whole then is within about a third: a
     number; or ``"fast"``, ``"default"`` or ``"tight"``, 3e-4, 1e-5 and 1e-8 for events of up to 32 coordinates and in
     proportion to them above. A trained network is rougher than an exact model: 0.03 is enough where a data set's mean
-    has a standard error of a tenth. From 0.01 on a row in some hundreds may be off by more than it. The method is
+    has a standard error of a tenth. From about 0.01 on a few rows may be off by more than it. The method is
     ``Dopri8``, and ``Dopri5`` with fresh probes. ``method``: any of ``sdekit.ode`` instead; adaptive ones of sdekit's
     own take ``atol`` as nats, and ``rtol`` of what x itself counts
     for. ``coordinate``: "t" or "angle", as of :class:`ProbabilityFlow`; None is the angle, where the flow is smooth, on
